@@ -90,7 +90,7 @@ func takeLock(path string) (*os.File, error) {
 	return f, err
 }
 
-// functions gives SQLite Unicode lower-casing and regular expressions. The driver keeps them per process.
+// functions gives SQLite Unicode lower-casing, strpos as PostgreSQL has it, and regular expressions. The driver keeps them per process.
 var functions = sync.OnceFunc(func() {
 	sqlite.MustRegisterDeterministicScalarFunction("lower", 1, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
 		s, ok := args[0].(string)
@@ -98,6 +98,14 @@ var functions = sync.OnceFunc(func() {
 			return args[0], nil
 		}
 		return strings.ToLower(s), nil
+	})
+	sqlite.MustRegisterDeterministicScalarFunction("strpos", 2, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
+		s, ok1 := args[0].(string)
+		sub, ok2 := args[1].(string)
+		if !ok1 || !ok2 {
+			return nil, nil
+		}
+		return int64(strings.Index(s, sub) + 1), nil
 	})
 	var cache sync.Map
 	sqlite.MustRegisterDeterministicScalarFunction("regexp", 2, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {

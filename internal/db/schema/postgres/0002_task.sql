@@ -45,7 +45,9 @@ CREATE TABLE core_task (
     deferred boolean NOT NULL DEFAULT true,
     versions text COLLATE "C", -- JSON object: component to least version; NULL: any worker will do
     profilers text COLLATE "C", -- JSON list
-    owner uuid -- the core_appstatus row of who runs it; NULL unless running or canceling
+    owner uuid, -- the core_appstatus row of who runs it
+    CHECK ((owner IS NOT NULL) = (state IN ('running', 'canceling'))),
+    CHECK ((finished_at IS NOT NULL) = (state IN ('completed', 'failed', 'canceled', 'skipped')))
 );
 CREATE INDEX core_task_created ON core_task (domain, created);
 CREATE INDEX core_task_state ON core_task (domain, state, finished_at);

@@ -1,0 +1,313 @@
+package rest
+
+import (
+	"context"
+	"database/sql/driver"
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"granary/internal/db"
+	"granary/internal/errs"
+	"granary/internal/keyring"
+	"granary/internal/pulp"
+)
+
+// sealed scans and stores a secret: clear in the struct, encrypted in the row. The struct's field is
+// *string, or anything that JSON can hold.
+type sealed struct {
+	keys keyring.Keys
+	dest reflect.Value
+}
+
+func (s sealed) Scan(src any) error {
+	s.dest.SetZero()
+	var token string
+	switch v := src.(type) {
+	case nil:
+		return nil
+	case string:
+		token = v
+	case []byte:
+		token = string(v)
+	default:
+		return fmt.Errorf("scan %T as a secret", src)
+	}
+	text, err := s.keys.Decrypt(token)
+	if err != nil {
+		return err
+	}
+	if s.dest.Type() == reflect.TypeFor[*string]() {
+		s.dest.Set(reflect.ValueOf(&text))
+		return nil
+	}
+	return json.Unmarshal([]byte(text), s.dest.Addr().Interface())
+}
+
+func (s sealed) Value() (driver.Value, error) {
+	if k := s.dest.Kind(); (k == reflect.Pointer || k == reflect.Slice || k == reflect.Map) && s.dest.IsNil() {
+		return nil, nil
+	}
+	if p, ok := s.dest.Interface().(*string); ok {
+		return s.keys.Encrypt(*p)
+	}
+	b, err := json.Marshal(s.dest.Interface())
+	if err != nil {
+		return nil, err
+	}
+	return s.keys.Encrypt(string(b))
+}
+
+// asJSON scans and stores a structure as JSON text; a nil one is NULL.
+type asJSON struct{ dest reflect.Value }
+
+func (j asJSON) Scan(src any) error {
+	j.dest.SetZero()
+	switch v := src.(type) {
+	case nil:
+		return nil
+	case string:
+		return json.Unmarshal([]byte(v), j.dest.Addr().Interface())
+	case []byte:
+		return json.Unmarshal(v, j.dest.Addr().Interface())
+	}
+	return fmt.Errorf("scan %T as JSON", src)
+}
+
+func (j asJSON) Value() (driver.Value, error) {
+	switch j.dest.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+		if j.dest.IsNil() {
+			if j.dest.Type() == reflect.TypeFor[Labels]() {
+				return "{}", nil
+			}
+			return nil, nil
+		}
+	}
+	b, err := json.Marshal(j.dest.Interface())
+	return string(b), err
+}
+
+// column returns what the field is scanned into and stored from.
+func (t *Type) column(f *Field, v reflect.Value) any {
+	fv := f.value(v)
+	switch {
+	case f.Secret || f.sealedJSON():
+		return sealed{t.engine.keys, fv}
+	case f.Kind == JSON, f.Kind == Strings, f.Kind == LabelMap:
+		return asJSON{fv}
+	}
+	return fv.Addr().Interface()
+}
+
+// stored returns the field's value for an INSERT or UPDATE.
+func (t *Type) stored(f *Field, v reflect.Value) any {
+	switch c := t.column(f, v).(type) {
+	case sealed, asJSON:
+		return c
+	}
+	return f.value(v).Interface()
+}
+
+// sealedJSON says whether a structure may hold credentials, as a remote's headers do.
+func (f *Field) sealedJSON() bool { return f.Kind == JSON && f.Secret }
+
+// split says whether the type has a table of its own beside its family's.
+func (t *Type) split() bool { return t.family != nil && t.family.Master && t.table != "" }
+
+// queryFrom returns FROM and JOIN of a query over the type's rows: m is the master table (or the only one), d the detail table.
+func (t *Type) queryFrom() string {
+	if t.split() {
+		return " FROM " + t.family.Table + " m JOIN " + t.table + " d ON d.id = m.id"
+	}
+	if t.table == "" {
+		return " FROM " + t.family.Table + " m"
+	}
+	return " FROM " + t.table + " m"
+}
+
+func (t *Type) columnName(f *Field) string {
+	if t.split() && !f.Master {
+		return "d." + f.Column
+	}
+	return "m." + f.Column
+}
+
+// load runs a query over the type's rows and returns pointers to new structs. tail is all after FROM … JOIN.
+func (t *Type) load(ctx context.Context, q db.Querier, tail string, args ...any) (list []reflect.Value, err error) {
+	rows, err := q.Query(ctx, t.selectSQL+t.queryFrom()+" "+tail, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	dest := make([]any, len(t.columns))
+	for rows.Next() {
+		p := reflect.New(t.model)
+		for i, f := range t.columns {
+			dest[i] = t.column(f, p.Elem())
+		}
+		if err := rows.Scan(dest...); err != nil {
+			return nil, fmt.Errorf("read %s: %w", t.Label, err)
+		}
+		list = append(list, p)
+	}
+	return list, rows.Err()
+}
+
+// loadOne is load for a query that gives one row; where it gives none the error is the type's 404.
+func (t *Type) loadOne(ctx context.Context, q db.Querier, tail string, args ...any) (reflect.Value, error) {
+	list, err := t.load(ctx, q, tail, args...)
+	if err == nil && len(list) == 0 {
+		err = errs.NotFoundModel(t.Model)
+	}
+	if err != nil {
+		return reflect.Value{}, err
+	}
+	return list[0], nil
+}
+
+// insert adds the object's rows. It fills the key and the times where they are zero.
+func (t *Type) insert(ctx context.Context, tx *db.Tx, p reflect.Value) error {
+	v := p.Elem()
+	now := t.engine.now.Now()
+	for _, f := range t.columns {
+		switch fv := f.value(v); {
+		case f.Kind == Key && fv.Type() == reflect.TypeFor[pulp.ID]() && fv.IsZero():
+			fv.Set(reflect.ValueOf(pulp.NewID()))
+		case (f.Column == "created" || f.Column == "updated") && fv.IsZero():
+			fv.Set(reflect.ValueOf(now))
+		case f.Column == "pulp_type":
+			fv.SetString(t.PulpType)
+		case f.Column == "domain" && f.Name == "-" && fv.IsZero():
+			fv.Set(reflect.ValueOf(pulp.CallOf(ctx).Domain.ID))
+		}
+	}
+	split := t.split()
+	main, detail := []string{}, []string{"id"}
+	mainArgs, detailArgs := []any{}, []any{}
+	if split {
+		detailArgs = append(detailArgs, t.keyOf(v))
+	}
+	for _, f := range t.columns {
+		if f.Kind == Key && f.value(v).IsZero() {
+			continue // the database numbers it
+		}
+		if split && !f.Master {
+			detail, detailArgs = append(detail, f.Column), append(detailArgs, t.stored(f, v))
+		} else {
+			main, mainArgs = append(main, f.Column), append(mainArgs, t.stored(f, v))
+		}
+	}
+	table := t.mainTable()
+	if key := t.keyField; key.value(v).Kind() == reflect.Int64 && key.value(v).IsZero() {
+		id, err := insertReturning(ctx, tx, table, main, mainArgs, key.Column)
+		if err != nil {
+			return err
+		}
+		key.value(v).SetInt(id)
+	} else if _, err := tx.Insert(ctx, table, main, [][]any{mainArgs}, ""); err != nil {
+		return err
+	}
+	if split {
+		if _, err := tx.Insert(ctx, t.table, detail, [][]any{detailArgs}, ""); err != nil {
+			return err
+		}
+	}
+	return t.saveLabels(ctx, tx, v, true)
+}
+
+func insertReturning(ctx context.Context, tx *db.Tx, table string, columns []string, args []any, key string) (int64, error) {
+	marks, _ := db.In(args)
+	return db.Value[int64](ctx, tx, "INSERT INTO "+table+" ("+joinColumns(columns)+") VALUES "+marks+" RETURNING "+key, args...)
+}
+
+// save writes the object's changed columns and moves its time of change.
+func (t *Type) save(ctx context.Context, tx *db.Tx, p reflect.Value) error {
+	v := p.Elem()
+	split := t.split()
+	var main, detail string
+	var mainArgs, detailArgs []any
+	for _, f := range t.columns {
+		if f.Kind == Key || f.Column == "created" || f.Column == "pulp_type" || f.Column == "domain" && f.Name == "-" {
+			continue
+		}
+		if f.Column == "updated" {
+			f.value(v).Set(reflect.ValueOf(t.engine.now.Now()))
+		}
+		if split && !f.Master {
+			detail += ", " + f.Column + " = ?"
+			detailArgs = append(detailArgs, t.stored(f, v))
+		} else {
+			main += ", " + f.Column + " = ?"
+			mainArgs = append(mainArgs, t.stored(f, v))
+		}
+	}
+	table := t.mainTable()
+	key := t.keyOf(v)
+	n, err := tx.Exec(ctx, "UPDATE "+table+" SET "+main[2:]+" WHERE "+t.keyField.Column+" = ?", append(mainArgs, key)...)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return errs.NotFoundModel(t.Model)
+	}
+	if detail != "" {
+		if _, err := tx.Exec(ctx, "UPDATE "+t.table+" SET "+detail[2:]+" WHERE id = ?", append(detailArgs, key)...); err != nil {
+			return err
+		}
+	}
+	return t.saveLabels(ctx, tx, v, false)
+}
+
+// remove deletes the object's row; the detail's and all that hangs on it go with it.
+func (t *Type) remove(ctx context.Context, tx *db.Tx, v reflect.Value) error {
+	table := t.mainTable()
+	if t.labels != nil {
+		if _, err := tx.Exec(ctx, "DELETE FROM core_label WHERE object = ?", t.keyOf(v)); err != nil {
+			return err
+		}
+	}
+	n, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE "+t.keyField.Column+" = ?", t.keyOf(v))
+	if err == nil && n == 0 {
+		err = errs.NotFoundModel(t.Model)
+	}
+	return err
+}
+
+func (t *Type) saveLabels(ctx context.Context, tx *db.Tx, v reflect.Value, fresh bool) error {
+	if t.labels == nil {
+		return nil
+	}
+	labels := t.labels.value(v).Interface().(Labels)
+	if fresh && len(labels) == 0 {
+		return nil
+	}
+	return setLabels(ctx, tx, t.keyOf(v).(pulp.ID), labels)
+}
+
+// setLabels makes the labels findable by filters.
+func setLabels(ctx context.Context, tx *db.Tx, object pulp.ID, labels Labels) error {
+	if _, err := tx.Exec(ctx, "DELETE FROM core_label WHERE object = ?", object); err != nil {
+		return err
+	}
+	rows := make([][]any, 0, len(labels))
+	for k, value := range labels {
+		rows = append(rows, []any{object, k, value})
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	_, err := tx.Insert(ctx, "core_label", []string{"object", "key", "value"}, rows, "")
+	return err
+}
+
+func joinColumns(list []string) string {
+	s := ""
+	for i, c := range list {
+		if i > 0 {
+			s += ", "
+		}
+		s += c
+	}
+	return s
+}

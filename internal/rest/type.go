@@ -1,0 +1,385 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"granary/internal/db"
+	"granary/internal/errs"
+	"granary/internal/pulp"
+)
+
+// A Mode says how a change is carried out.
+type Mode int
+
+// The modes of a change.
+const (
+	Off       Mode = iota // the type has no such operation
+	Now                   // in the request
+	Task                  // by a worker: 202 with the task
+	Immediate             // by a task that runs in the request where nothing holds its locks
+)
+
+// A Base is what nearly every resource begins with; embed it.
+type Base struct {
+	ID      pulp.ID   `api:"pulp_href,key" db:"id"`
+	Domain  pulp.ID   `api:"-" db:"domain"`
+	Created pulp.Time `api:"pulp_created,ro" db:"created"`
+	Updated pulp.Time `api:"pulp_last_updated,ro" db:"updated"`
+}
+
+// A Global is Base for the objects that belong to no domain.
+type Global struct {
+	ID      pulp.ID   `api:"pulp_href,key" db:"id"`
+	Created pulp.Time `api:"pulp_created,ro" db:"created"`
+	Updated pulp.Time `api:"pulp_last_updated,ro" db:"updated"`
+}
+
+// A Family is a group of types that references name together, as "remote". The types of a master family share
+// a table with the columns that all of them have; it has a column pulp_type.
+type Family struct {
+	Name   string
+	Table  string // of a master family
+	Master bool
+	Struct any // a zero value of the embedded struct that holds the shared fields, one of them with db:"pulp_type"
+
+	// Identify is the query that finds (id, pulp_type, parent, number) of ids, up to the word IN.
+	// It is made for master families, and not needed for types on their own.
+	Identify string
+}
+
+// A Change is what a request does to an object.
+type Change[T any] struct {
+	Old *T              // nil at creation
+	New *T              // the state after the change
+	Set map[string]bool // the fields that the client gave
+}
+
+// A Resource declares a type.
+type Resource[T any] struct {
+	App   string // "core", "file": the plugin's label
+	Model string // the class as clients know it from schemas, 404 texts and PRNs, as "FileRepository"
+	Path  string // below the API root, as "repositories/file/file"; a nested type's own last part, as "versions"
+
+	Label    string  // in PRNs; made from App and Model where empty
+	Schema   string  // of the document; made from App and Model where empty
+	Family   *Family // nil for a type on its own
+	PulpType string  // within the family, as "file.file"
+	Table    string  // of the type's own columns; empty where the family's table has all
+
+	Parent    *Type  // of a nested type
+	ParentCol string // the column with the parent's key
+	KeyCol    string // the column that stands in a nested href; the key where empty
+
+	Create, Update, Delete Mode
+	NoList, NoRead         bool
+	NoTypeFilters          bool // the list has no pulp_id__in and its like, no ordering and no q
+	NoIDFilter             bool // the list has no pulp_id__in
+
+	Global bool                           // belongs to no domain
+	Scope  func(ctx context.Context) Cond // what the call may see, where it isn't its domain
+	Where  string                         // a condition on every row that the API shows; m is the (master) table, d the type's own
+	Order  string                         // of lists, instead of newest first
+
+	Filters  []Filter
+	Ordering []string          // names for ordering=; the family's where nil
+	OrderBy  map[string]string // the SQL of names that are no column
+
+	// Checks look at single fields, after they are parsed; they may rewrite them. What they return is reported for the field.
+	Checks map[string]func(v *T) []string
+	// Check holds the rules that concern several fields or need the database. It runs in the request, and
+	// again in the task that carries the change out.
+	Check func(ctx context.Context, q db.Querier, c *Change[T]) error
+	// Saved runs in the transaction, after the row is written.
+	Saved func(ctx context.Context, tx *db.Tx, c *Change[T]) error
+	// Deleting runs in the transaction, before the row goes.
+	Deleting func(ctx context.Context, tx *db.Tx, v *T) error
+	// Expand fills the computed fields of a page's objects.
+	Expand func(ctx context.Context, q db.Querier, list []*T) error
+	// Exclusive names what a change of v locks; its PRN where nil. It is called with nil for a creation.
+	Exclusive func(ctx context.Context, v *T) []string
+
+	// OnCreate replaces creation: it decodes the request itself, with [Typed.Parse].
+	OnCreate func(ctx context.Context, r *Request) (*Response, error)
+	// CreateStatus is what OnCreate answers with, for the document; 202 with a task where 0.
+	CreateStatus int
+
+	Actions []Action
+
+	Minimal       []string // the fields of ?minimal=true
+	LaxFields     bool     // unknown fields of requests are ignored
+	DeleteTask    string   // the name of the task that deletes; general where empty
+	DetailModel   any      // a struct for GET of one object where it shows more than the list; its schema's name is DetailSchema
+	DetailSchema  string
+	RequestSchema string            // where it isn't Schema
+	Name          string            // of operation ids; from the path where empty
+	HrefName      string            // of the path parameter; from App and Model where empty
+	Tag           string            // of the document; from the path where empty
+	Ops           map[string]string // operation ids that follow no rule, by action ("list", "create", …)
+}
+
+// A Type is a declared resource, without its Go type.
+type Type struct {
+	App, Model, Path, Label, Schema, PulpType string
+
+	Create, Update, Delete Mode
+	NoList, NoRead         bool
+	Parent                 *Type
+	Actions                []Action
+	Filters                []Filter
+	Ordering               []string
+	Fields                 []*Field
+	CreateStatus           int
+	Name, HrefName, Tag    string
+	Ops                    map[string]string
+	RequestSchema          string
+	DetailSchema           string
+	DetailFields           []*Field
+
+	engine     *Engine
+	model      reflect.Type
+	family     *Family
+	table      string
+	parentCol  string
+	keyCol     string
+	global     bool
+	where      string
+	order      string
+	orderBy    map[string]string
+	minimal    []string
+	lax        bool
+	deleteTask string
+
+	columns   []*Field
+	byName    map[string]*Field
+	keyField  *Field
+	labels    *Field
+	typeField *Field // the column pulp_type
+	secrets   []*Field
+	selectSQL string
+	filters   map[string]*Filter
+
+	checks    map[string]func(v reflect.Value) []string
+	check     func(ctx context.Context, q db.Querier, old, fresh reflect.Value, set map[string]bool) error
+	saved     func(ctx context.Context, tx *db.Tx, old, fresh reflect.Value, set map[string]bool) error
+	deleting  func(ctx context.Context, tx *db.Tx, v reflect.Value) error
+	expand    func(ctx context.Context, q db.Querier, list []reflect.Value) error
+	exclusive func(ctx context.Context, v reflect.Value) []string
+	scoped    func(ctx context.Context) Cond
+	onCreate  func(ctx context.Context, r *Request) (*Response, error)
+}
+
+// A Typed is a declared resource of Go type T.
+type Typed[T any] struct{ *Type }
+
+// Define makes a type of its declaration. It panics where the declaration contradicts itself.
+func Define[T any](r Resource[T]) Typed[T] {
+	model := reflect.TypeFor[T]()
+	var master reflect.Type
+	if r.Family != nil && r.Family.Struct != nil {
+		master = reflect.TypeOf(r.Family.Struct)
+	}
+	t := &Type{
+		App: r.App, Model: r.Model, Path: r.Path, Label: r.Label, Schema: r.Schema, PulpType: r.PulpType,
+		Create: r.Create, Update: r.Update, Delete: r.Delete, NoList: r.NoList, NoRead: r.NoRead, Parent: r.Parent, Actions: r.Actions,
+		CreateStatus: r.CreateStatus, Name: r.Name, HrefName: r.HrefName, Tag: r.Tag, Ops: r.Ops, RequestSchema: r.RequestSchema, DetailSchema: r.DetailSchema,
+		Ordering: r.Ordering, Fields: fieldsOf(model, master),
+		model: model, family: r.Family, table: r.Table, parentCol: r.ParentCol, keyCol: r.KeyCol, global: r.Global, where: r.Where, order: r.Order,
+		orderBy: r.OrderBy, minimal: r.Minimal, lax: r.LaxFields, deleteTask: r.DeleteTask, byName: map[string]*Field{}, filters: map[string]*Filter{},
+		checks: map[string]func(reflect.Value) []string{}, onCreate: r.OnCreate, scoped: r.Scope,
+	}
+	if t.Label == "" {
+		t.Label = r.App + "." + strings.ToLower(r.Model)
+	}
+	if t.Schema == "" {
+		t.Schema = r.Model
+		if r.App != "core" {
+			t.Schema = r.App + "." + r.Model
+		}
+	}
+	if t.deleteTask == "" {
+		t.deleteTask = taskDelete
+	}
+	if r.DetailModel != nil {
+		t.DetailFields = fieldsOf(reflect.TypeOf(r.DetailModel), nil)
+	}
+	for _, f := range t.Fields {
+		t.byName[f.Name] = f
+		switch {
+		case f.Kind == Key:
+			t.keyField = f
+		case f.Kind == LabelMap && f.Name == "pulp_labels":
+			t.labels = f
+		case f.Secret || f.WriteOnly && f.Name == "password":
+			t.secrets = append(t.secrets, f)
+		}
+		if f.Column == "pulp_type" {
+			t.typeField = f
+		}
+		if f.Column != "" && f.Kind != PRN {
+			t.columns = append(t.columns, f)
+		}
+	}
+	if t.keyField == nil {
+		panic(r.Model + " has no key")
+	}
+	columns := make([]string, len(t.columns))
+	for i, f := range t.columns {
+		columns[i] = t.columnName(f)
+	}
+	t.selectSQL = "SELECT " + strings.Join(columns, ", ")
+	if t.keyCol == "" {
+		t.keyCol = t.keyField.Column
+	}
+	if t.order == "" {
+		t.order = "m.created DESC, m.id DESC"
+	}
+	t.Filters = slices.Clone(r.Filters)
+	if !r.NoTypeFilters {
+		t.Filters = append(t.Filters, idFilters(t, !r.NoIDFilter)...)
+	}
+	for i := range t.Filters {
+		t.filters[t.Filters[i].Name] = &t.Filters[i]
+	}
+	bind(t, r)
+	return Typed[T]{t}
+}
+
+// bind wraps the declaration's typed functions for code that has no T.
+func bind[T any](t *Type, r Resource[T]) {
+	typed := func(v reflect.Value) *T {
+		if !v.IsValid() {
+			return nil
+		}
+		return v.Interface().(*T)
+	}
+	for name, f := range r.Checks {
+		if t.byName[name] == nil {
+			panic(fmt.Sprintf("%s has a check for %q, which it has not", r.Model, name))
+		}
+		t.checks[name] = func(v reflect.Value) []string { return f(typed(v)) }
+	}
+	if r.Check != nil {
+		t.check = func(ctx context.Context, q db.Querier, old, fresh reflect.Value, set map[string]bool) error {
+			return r.Check(ctx, q, &Change[T]{typed(old), typed(fresh), set})
+		}
+	}
+	if r.Saved != nil {
+		t.saved = func(ctx context.Context, tx *db.Tx, old, fresh reflect.Value, set map[string]bool) error {
+			return r.Saved(ctx, tx, &Change[T]{typed(old), typed(fresh), set})
+		}
+	}
+	if r.Deleting != nil {
+		t.deleting = func(ctx context.Context, tx *db.Tx, v reflect.Value) error { return r.Deleting(ctx, tx, typed(v)) }
+	}
+	if r.Expand != nil {
+		t.expand = func(ctx context.Context, q db.Querier, list []reflect.Value) error {
+			ptrs := make([]*T, len(list))
+			for i, v := range list {
+				ptrs[i] = typed(v)
+			}
+			return r.Expand(ctx, q, ptrs)
+		}
+	}
+	t.exclusive = func(ctx context.Context, v reflect.Value) []string {
+		switch {
+		case r.Exclusive != nil:
+			return r.Exclusive(ctx, typed(v))
+		case v.IsValid():
+			return []string{t.ref(v.Elem()).PRN()}
+		}
+		return nil
+	}
+}
+
+// keyOf returns the object's key: a pulp.ID or an int64.
+func (t *Type) keyOf(v reflect.Value) any { return t.keyField.value(v).Interface() }
+
+// ref names the object.
+func (t *Type) ref(v reflect.Value) pulp.Ref {
+	return pulp.Ref{Type: t.Label, Key: fmt.Sprint(t.keyOf(v))}
+}
+
+// Get loads one object by its key, whatever its domain; errs.NotFound with the type's 404 where there is none.
+func (t Typed[T]) Get(ctx context.Context, q db.Querier, key any) (*T, error) {
+	v, err := t.loadOne(ctx, q, "WHERE m."+t.keyField.Column+" = ?", key)
+	if err != nil {
+		return nil, err
+	}
+	return v.Interface().(*T), nil
+}
+
+// Select loads the objects for which a condition holds; m is the (master) table, d the type's own.
+func (t Typed[T]) Select(ctx context.Context, q db.Querier, where string, args ...any) ([]*T, error) {
+	list, err := t.load(ctx, q, "WHERE "+where, args...)
+	out := make([]*T, len(list))
+	for i, v := range list {
+		out[i] = v.Interface().(*T)
+	}
+	return out, err
+}
+
+// Insert adds an object. Its key and times are made where they are zero, its domain is the call's.
+func (t Typed[T]) Insert(ctx context.Context, tx *db.Tx, v *T) error {
+	err := t.insert(ctx, tx, reflect.ValueOf(v))
+	if err == nil && t.saved != nil {
+		err = t.saved(ctx, tx, reflect.Value{}, reflect.ValueOf(v), nil)
+	}
+	return err
+}
+
+// Save writes a changed object.
+func (t Typed[T]) Save(ctx context.Context, tx *db.Tx, v *T) error {
+	return t.save(ctx, tx, reflect.ValueOf(v))
+}
+
+// Remove deletes an object with all that belongs to it.
+func (t Typed[T]) Remove(ctx context.Context, tx *db.Tx, v *T) error {
+	if t.deleting != nil {
+		if err := t.deleting(ctx, tx, reflect.ValueOf(v)); err != nil {
+			return err
+		}
+	}
+	return t.remove(ctx, tx, reflect.ValueOf(v).Elem())
+}
+
+// Ref names an object.
+func (t Typed[T]) Ref(v *T) pulp.Ref { return t.ref(reflect.ValueOf(v).Elem()) }
+
+// JSON renders an object as the API shows it to the context's call.
+func (t Typed[T]) JSON(ctx context.Context, q db.Querier, v *T) ([]byte, error) {
+	return t.render(ctx, q, reflect.ValueOf(v), nil)
+}
+
+// Parse reads a new object from a request's body and checks it. The files that came along are in it.
+func (t Typed[T]) Parse(ctx context.Context, r *Request) (*T, error) {
+	doc, err := r.Body()
+	if err != nil {
+		return nil, err
+	}
+	fresh, set, err := t.parse(ctx, t.engine.db, doc, reflect.Value{}, creating)
+	if err != nil {
+		return nil, err
+	}
+	if t.check != nil {
+		if err := t.check(ctx, t.engine.db, reflect.Value{}, fresh, set); err != nil {
+			return nil, err
+		}
+	}
+	return fresh.Interface().(*T), nil
+}
+
+// Object loads the object that the request's URL names.
+func (t Typed[T]) Object(ctx context.Context, r *Request) (*T, error) {
+	v, err := t.find(ctx, t.engine.db, r)
+	if err != nil {
+		return nil, err
+	}
+	return v.Interface().(*T), nil
+}
+
+// notFound is the 404 of a key that no object has.
+func (t *Type) notFound() error { return errs.NotFoundModel(t.Model) }
