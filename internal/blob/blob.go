@@ -6,12 +6,14 @@ package blob
 import (
 	"context"
 	"io"
+	"os"
 	"time"
 
 	"granary/internal/pulp"
 )
 
-// A Store keeps blobs under slash-separated keys, as "artifact/ab/cdef…".
+// A Store keeps blobs under slash-separated keys, as "artifact/ab/cdef…". A key that [CheckKey] refuses gives an
+// error of kind errs.Invalid. All methods may be called at the same time.
 type Store interface {
 	// Stage starts a new blob.
 	Stage(ctx context.Context) (Stage, error)
@@ -25,42 +27,54 @@ type Store interface {
 	// Delete removes the blob. Removing a missing blob is not an error.
 	Delete(ctx context.Context, key string) error
 
-	// List calls f for each blob whose key starts with prefix, in no order. Staged blobs are not listed.
+	// List calls f for each blob whose key starts with prefix, in no order, and ends with the first error that f
+	// returns. Staged blobs are not listed; one that is committed or deleted meanwhile may be or not. f may
+	// delete the blob that it is told of.
 	List(ctx context.Context, prefix string, f func(Info) error) error
 }
 
-// A File is an open blob. On a local disk it is also an *os.File, so that sendfile works; see [OSFile].
+// A File is an open blob. On a local disk it is also an [OSFile].
 type File interface {
 	io.ReadSeekCloser
 	Info() Info
 }
 
+// An OSFile is a File on a local disk. Whoever sends it to a client asks for the *os.File, because the kernel's
+// sendfile is used for that type only. It shares the File's offset, and is closed by closing the File.
+type OSFile interface {
+	OSFile() *os.File
+}
+
 // Info describes a stored blob.
 type Info struct {
 	Key     string
-	Size    int64 // bytes
-	ModTime time.Time
+	Size    int64     // bytes
+	ModTime time.Time // of the last Commit under the key, also one that found the blob there
 }
 
 // A Stage is a blob that is being written. All digests that the store was told of are computed on the way.
-// The caller ends it with Commit or Close; Close after Commit does nothing.
+// The caller ends it with Commit or Close; Close after Commit does nothing. A Stage is used by one goroutine at a time.
+//
+// A full disk gives an error of kind errs.Unavailable that says so.
 type Stage interface {
 	io.Writer
 
-	// Size returns the number of bytes written so far.
+	// Size returns the number of bytes written so far, also after Commit.
 	Size() int64
 
-	// Digests returns the digests of the bytes written so far.
+	// Digests returns the digests of the bytes written so far, also after Commit.
 	Digests() pulp.Digests
 
-	// Reader reads what was written, from its beginning. The caller closes it before Commit.
+	// Reader reads what was written until now, from its beginning. It is an [io.ReaderAt] too, for the formats
+	// whose index is at their end. The caller closes it before Commit.
 	Reader() (io.ReadSeekCloser, error)
 
 	// Reset drops what was written, so that a failed download can start over.
 	Reset() error
 
 	// Commit makes the blob durable under the key, at once: a reader sees all of it or nothing. Where the key has
-	// a blob of the same size already, that one stays.
+	// a blob of the same size already, that one stays; one of another size is damaged and is replaced. After an
+	// error the Stage is as it was, or ended.
 	Commit(ctx context.Context, key string) error
 
 	// Close drops the blob unless it was committed.
