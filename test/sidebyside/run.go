@@ -1,0 +1,495 @@
+// Package sidebyside sends lists of requests to a server and compares the answers with those that the reference gave.
+// Scenarios lie in scenarios/*.txt, recorded answers in testdata/pulp; README.md describes both.
+package sidebyside
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// A Runner sends scenarios to one server.
+type Runner struct {
+	URL      string // scheme and host, without a final slash
+	User     string // "name password" of an administrator
+	Fixtures string // a folder to serve as $FIXTURES, or ""
+	Client   *http.Client
+	Timeout  time.Duration // for a task to end
+}
+
+const (
+	apiRoot     = "/pulp/api/v3"
+	contentRoot = "/pulp/content"
+	bodyLimit   = 16 << 20
+	pollEvery   = 50 * time.Millisecond
+)
+
+// Run executes a scenario, removes what it made, and returns the normalised answers.
+// When a step can't be done (a capture finds nothing, a task does not end) the answers up to there come with the error.
+func (r *Runner) Run(ctx context.Context, s *Scenario) (*Transcript, error) {
+	run := &execution{runner: r, norm: newNormaliser(), vars: map[string]string{}, files: map[string][]byte{}}
+	upstream := httptest.NewServer(http.HandlerFunc(run.upstream))
+	defer upstream.Close()
+	if err := run.prepare(s, upstream.URL); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	t := &Transcript{}
+	var failed error
+	for _, step := range s.Steps {
+		answer, err := run.step(ctx, step)
+		if answer != nil {
+			t.Answers = append(t.Answers, answer)
+		}
+		if err != nil {
+			failed = fmt.Errorf("%s.txt:%d: %w", s.Name, step.Line, err)
+			break
+		}
+	}
+	if err := run.cleanUp(ctx); err != nil {
+		failed = errors.Join(failed, fmt.Errorf("%s: clean up: %w", s.Name, err))
+	}
+	return t, failed
+}
+
+// An execution is one run of a scenario.
+type execution struct {
+	runner *Runner
+	norm   *normaliser
+	vars   map[string]string
+	files  map[string][]byte
+	made   []string // hrefs to delete, oldest first
+}
+
+func (x *execution) prepare(s *Scenario, upstream string) error {
+	unique := "g" + strings.ToLower(rand.Text()[:9])
+	x.vars["u"] = unique
+	x.vars["URL"], x.vars["API"], x.vars["CONTENT"] = x.runner.URL, apiRoot, contentRoot
+	x.vars["UPSTREAM"], x.vars["FIXTURES"] = upstream, upstream+"/fixtures"
+
+	for _, f := range s.Files {
+		data, err := x.expand(f.Data)
+		if err != nil {
+			return fmt.Errorf("file %s: %w", f.Name, err)
+		}
+		x.files[f.Name] = []byte(data)
+		x.vars[f.Name+".size"] = strconv.Itoa(len(data))
+		for _, d := range digests {
+			x.vars[f.Name+"."+d.name] = fmt.Sprintf("%x", d.sum([]byte(data)))
+		}
+		x.norm.knowFile(f.Name, []byte(data))
+	}
+	x.norm.know(upstream+"/fixtures", "<fixtures>")
+	x.norm.know(upstream, "<upstream>")
+	x.norm.know(x.runner.URL, "<server>")
+	for _, known := range []struct{ url, name string }{{upstream, "<upstream host>"}, {x.runner.URL, "<server host>"}} {
+		u, err := url.Parse(known.url)
+		if err != nil {
+			return fmt.Errorf("address %q: %w", known.url, err)
+		}
+		x.norm.know(u.Host, known.name)
+	}
+	x.norm.know(unique, "<u>")
+	return nil
+}
+
+// upstream plays the remote: it serves the scenario's files below upstream/ and the fixtures.
+func (x *execution) upstream(w http.ResponseWriter, r *http.Request) {
+	if name, ok := strings.CutPrefix(r.URL.Path, "/fixtures/"); ok && x.runner.Fixtures != "" {
+		http.ServeFileFS(w, r, os.DirFS(x.runner.Fixtures), path.Clean(name))
+		return
+	}
+	data, ok := x.files["upstream"+r.URL.Path]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Write(data)
+}
+
+var partRange = regexp.MustCompile(`^(.*)\[(\d+):(\d+)\]$`)
+
+// expand puts variables into a text: $name, ${name}, ${name:id} for the last segment of an href, $$ for a dollar.
+func (x *execution) expand(text string) (string, error) {
+	var missing []string
+	out := os.Expand(text, func(name string) string {
+		if name == "$" {
+			return "$"
+		}
+		base, wantsID := strings.CutSuffix(name, ":id")
+		value, ok := x.vars[base]
+		if !ok {
+			missing = append(missing, name)
+		}
+		if wantsID {
+			return path.Base(value)
+		}
+		return value
+	})
+	if missing != nil {
+		return "", fmt.Errorf("no variable %q", missing)
+	}
+	return out, nil
+}
+
+// A reply is an answer as it came.
+type reply struct {
+	*http.Response
+	body []byte
+	json Value
+	task Value
+}
+
+func (x *execution) step(ctx context.Context, step *Step) (*Answer, error) {
+	req, err := x.request(ctx, step)
+	if err != nil {
+		return nil, err
+	}
+	got, err := x.send(req)
+	if err != nil {
+		return nil, err
+	}
+	a := &Answer{Step: step.Number, Label: step.label(), Title: step.Title, Status: got.Status}
+	x.remember(got)
+	var failed error
+	for _, action := range step.After {
+		if action.Wait {
+			if got.task, failed = x.wait(ctx, got.json); failed == nil {
+				a.Waited = true
+			}
+		} else {
+			failed = x.capture(action, got)
+		}
+		if failed != nil {
+			break
+		}
+	}
+	if step.Quiet {
+		a.Waited, a.Empty = false, true
+		return a, failed
+	}
+	content := strings.HasPrefix(req.URL.Opaque, contentRoot)
+	a.Header = x.norm.header(got.Response, req.Header.Get("Correlation-Id"), content, step)
+	x.body(a, got, step)
+	if a.Waited {
+		a.Task = x.norm.json("task", got.task, step)
+	}
+	return a, failed
+}
+
+// body records an answer's body: JSON as it is, text by lines, files of the scenario by name.
+func (x *execution) body(a *Answer, got *reply, step *Step) {
+	switch {
+	case len(got.body) == 0:
+		a.Empty = true
+		return
+	case got.json != nil:
+		a.Body = x.norm.json("body", got.json, step)
+		return
+	}
+	a.Text = true
+	for name, data := range x.files {
+		if len(data) > 0 && bytes.Equal(data, got.body) {
+			a.Body = "<contents of " + strings.TrimPrefix(name, "upstream/") + ">"
+			return
+		}
+	}
+	if !utf8.Valid(got.body) {
+		a.Body = fmt.Sprintf("<%d bytes>", len(got.body))
+		return
+	}
+	a.Body = x.norm.json("body", string(got.body), step)
+}
+
+func (x *execution) request(ctx context.Context, step *Step) (*http.Request, error) {
+	target, err := x.expand(step.Target)
+	if err != nil {
+		return nil, err
+	}
+	body, mediaType, err := x.payload(step)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, step.Method, x.runner.URL, body)
+	if err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	address, query, _ := strings.Cut(target, "?")
+	req.URL.Opaque, req.URL.RawQuery = escape(address), escape(query) // as written: dots, doubled slashes and %2F are part of the tests
+	if mediaType != "" {
+		req.Header.Set("Content-Type", mediaType)
+	}
+	req.Header.Set("User-Agent", "granary-side-by-side")
+	if user := cmp.Or(step.User, x.runner.User); user != "none" {
+		if user, err = x.expand(user); err != nil {
+			return nil, err
+		}
+		name, password, _ := strings.Cut(user, " ")
+		req.SetBasicAuth(name, password)
+	}
+	for _, f := range step.Header {
+		value, err := x.expand(f.Value)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set(f.Name, value)
+	}
+	return req, nil
+}
+
+// escape encodes what must not stand in a request line, and leaves everything else as it is.
+func escape(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func (x *execution) payload(step *Step) (io.Reader, string, error) {
+	if len(step.Parts) == 0 {
+		text, err := x.expand(step.Body)
+		if err != nil || step.Type == "" {
+			return nil, "", err
+		}
+		return strings.NewReader(text), step.Type, nil
+	}
+	var buf bytes.Buffer
+	form := multipart.NewWriter(&buf)
+	for _, p := range step.Parts {
+		if err := x.part(form, p); err != nil {
+			return nil, "", fmt.Errorf("part %s: %w", p.Name, err)
+		}
+	}
+	if err := form.Close(); err != nil {
+		return nil, "", fmt.Errorf("form: %w", err)
+	}
+	return &buf, form.FormDataContentType(), nil
+}
+
+func (x *execution) part(form *multipart.Writer, p Part) error {
+	if !p.File {
+		text, err := x.expand(p.Text)
+		if err != nil {
+			return err
+		}
+		return form.WriteField(p.Name, text)
+	}
+	name, from, to := p.Text, 0, -1
+	if m := partRange.FindStringSubmatch(name); m != nil {
+		name = m[1]
+		from, _ = strconv.Atoi(m[2]) // digits, and too many of them are out of range below
+		to, _ = strconv.Atoi(m[3])
+	}
+	data, ok := x.files[name]
+	if to < 0 {
+		to = len(data)
+	}
+	if !ok || from > to || to > len(data) {
+		return fmt.Errorf("no file %q", p.Text)
+	}
+	w, err := form.CreateFormFile(p.Name, path.Base(name))
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(data[from:to])
+	return err
+}
+
+func (x *execution) send(req *http.Request) (*reply, error) {
+	resp, err := x.runner.Client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("send: %w", err)
+	}
+	defer resp.Body.Close()
+	got := &reply{Response: resp}
+	if got.body, err = io.ReadAll(io.LimitReader(resp.Body, bodyLimit)); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") && len(got.body) > 0 {
+		if got.json, err = DecodeJSON(got.body); err != nil {
+			return nil, err
+		}
+	}
+	return got, nil
+}
+
+// get fetches an href as the administrator.
+func (x *execution) call(ctx context.Context, method, href string) (*reply, error) {
+	req, err := x.request(ctx, &Step{Method: method, Target: href})
+	if err != nil {
+		return nil, err
+	}
+	return x.send(req)
+}
+
+// capture sets a variable from an answer.
+func (x *execution) capture(action Action, got *reply) error {
+	first, rest, _ := strings.Cut(action.Path, ".")
+	switch first {
+	case "status":
+		x.vars[action.Name] = strconv.Itoa(got.StatusCode)
+		return nil
+	case "header":
+		x.vars[action.Name] = got.Header.Get(rest)
+		return nil
+	case "cookie":
+		for _, c := range got.Cookies() {
+			if c.Name == rest {
+				x.vars[action.Name] = c.Value
+				return nil
+			}
+		}
+	case "body", "task":
+		v := got.json
+		if first == "task" {
+			v = got.task
+		}
+		if text, ok := lookup(v, rest).(string); ok {
+			x.vars[action.Name] = text
+			return nil
+		}
+	}
+	return fmt.Errorf("capture %s: no %s in the answer %s %.500s", action.Name, action.Path, got.Status, got.body)
+}
+
+// lookup follows a path of keys and indexes and gives numbers as text.
+func lookup(v Value, at string) Value {
+	for at != "" {
+		var segment string
+		segment, at, _ = strings.Cut(at, ".")
+		switch w := v.(type) {
+		case *Object:
+			v, _ = w.Get(segment)
+		case []Value:
+			i, err := strconv.Atoi(segment)
+			if err != nil || i < 0 || i >= len(w) {
+				return nil
+			}
+			v = w[i]
+		default:
+			return nil
+		}
+	}
+	if n, ok := v.(fmt.Stringer); ok {
+		return n.String()
+	}
+	return v
+}
+
+// wait polls the task or task group that an answer names until it is over.
+func (x *execution) wait(ctx context.Context, answer Value) (Value, error) {
+	href, isTask := lookup(answer, "task").(string)
+	if !isTask {
+		var ok bool
+		if href, ok = lookup(answer, "task_group").(string); !ok {
+			return nil, errors.New("wait: the answer names no task")
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, x.runner.Timeout)
+	defer cancel()
+	for {
+		got, err := x.call(ctx, http.MethodGet, href)
+		if err != nil {
+			return nil, fmt.Errorf("wait for %s: %w", href, err)
+		}
+		if over(got.json, isTask) {
+			x.rememberTask(got.json)
+			return got.json, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for %s: %w; it says %.500s", href, ctx.Err(), got.body)
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+func over(v Value, isTask bool) bool {
+	if isTask {
+		state, _ := lookup(v, "state").(string)
+		return slices.Contains([]string{"completed", "failed", "canceled", "skipped"}, state)
+	}
+	for _, state := range []string{"waiting", "running", "canceling"} {
+		if lookup(v, state) != "0" {
+			return false
+		}
+	}
+	return true
+}
+
+// remember notes what an answer says was made, to delete it at the end.
+func (x *execution) remember(got *reply) {
+	if href := got.Header.Get("Location"); got.StatusCode == http.StatusCreated && href != "" {
+		x.made = append(x.made, href)
+	}
+	if href, ok := lookup(got.json, "task").(string); ok && got.StatusCode == http.StatusAccepted {
+		x.made = append(x.made, href)
+	}
+}
+
+func (x *execution) rememberTask(task Value) {
+	list, _ := lookup(task, "created_resources").([]Value)
+	for _, v := range list {
+		if href, ok := v.(string); ok {
+			x.made = append(x.made, href)
+		}
+	}
+}
+
+// kept are kinds of things that no request deletes: content and artifacts go with the orphans, versions with their repository.
+var kept = []string{"/content/", "/artifacts/", "/versions/", "/login/"}
+
+// cleanUp deletes what the scenario made, the newest first, and ignores what is gone already.
+func (x *execution) cleanUp(ctx context.Context) error {
+	for _, href := range slices.Backward(x.made) {
+		if !strings.HasPrefix(href, "/") || slices.ContainsFunc(kept, func(part string) bool { return strings.Contains(href, part) }) {
+			continue
+		}
+		got, err := x.call(ctx, http.MethodDelete, href)
+		if err != nil {
+			return err
+		}
+		if got.StatusCode != http.StatusAccepted {
+			continue
+		}
+		if _, err := x.wait(ctx, got.json); err != nil {
+			return err
+		}
+		task, _ := lookup(got.json, "task").(string)
+		if _, err := x.call(ctx, http.MethodDelete, task); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// NewClient returns a client that follows no redirect and asks for no compression, so that answers are seen as they are.
+func NewClient() *http.Client {
+	return &http.Client{
+		Timeout:       time.Minute,
+		Transport:     &http.Transport{DisableCompression: true, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
