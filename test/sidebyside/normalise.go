@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -25,6 +26,11 @@ type normaliser struct {
 
 func newNormaliser() *normaliser {
 	return &normaliser{ids: map[string]string{}, counter: map[string]int{}}
+}
+
+// aside returns a copy for a part in which servers differ: the numbers given there don't count.
+func (n *normaliser) aside() *normaliser {
+	return &normaliser{n.known, maps.Clone(n.ids), maps.Clone(n.counter)}
 }
 
 // know makes a placeholder of a text. What is told first wins where two could begin.
@@ -125,6 +131,15 @@ func (n *normaliser) json(path string, v Value, step *Step) Value {
 			return "<any>"
 		}
 	}
+	for _, d := range step.Differs {
+		if equals(d.Path, path) {
+			return n.aside().value(path, v, step)
+		}
+	}
+	return n.value(path, v, step)
+}
+
+func (n *normaliser) value(path string, v Value, step *Step) Value {
 	unordered := slices.ContainsFunc(step.Unordered, func(m Mark) bool { return equals(m.Path, path) })
 	switch v := v.(type) {
 	case *Object:

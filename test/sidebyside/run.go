@@ -185,23 +185,27 @@ func (x *execution) step(ctx context.Context, step *Step) (*Answer, error) {
 		a.Waited, a.Empty = false, true
 		return a, failed
 	}
+	norm := x.norm
+	if step.Ours != nil {
+		norm = norm.aside()
+	}
 	content := strings.HasPrefix(req.URL.Opaque, contentRoot)
-	a.Header = x.norm.header(got.Response, req.Header.Get("Correlation-Id"), content, step)
-	x.body(a, got, step)
+	a.Header = norm.header(got.Response, req.Header.Get("Correlation-Id"), content, step)
+	x.body(a, got, step, norm)
 	if a.Waited {
-		a.Task = x.norm.json("task", got.task, step)
+		a.Task = norm.json("task", got.task, step)
 	}
 	return a, failed
 }
 
 // body records an answer's body: JSON as it is, text by lines, files of the scenario by name.
-func (x *execution) body(a *Answer, got *reply, step *Step) {
+func (x *execution) body(a *Answer, got *reply, step *Step, norm *normaliser) {
 	switch {
 	case len(got.body) == 0:
 		a.Empty = true
 		return
 	case got.json != nil:
-		a.Body = x.norm.json("body", got.json, step)
+		a.Body = norm.json("body", got.json, step)
 		return
 	}
 	a.Text = true
@@ -215,7 +219,7 @@ func (x *execution) body(a *Answer, got *reply, step *Step) {
 		a.Body = fmt.Sprintf("<%d bytes>", len(got.body))
 		return
 	}
-	a.Body = x.norm.json("body", string(got.body), step)
+	a.Body = norm.json("body", string(got.body), step)
 }
 
 func (x *execution) request(ctx context.Context, step *Step) (*http.Request, error) {
@@ -463,6 +467,13 @@ var kept = []string{"/content/", "/artifacts/", "/versions/", "/login/"}
 
 // cleanUp deletes what the scenario made, the newest first, and ignores what is gone already.
 func (x *execution) cleanUp(ctx context.Context) error {
+	for _, href := range slices.Clone(x.made) {
+		if strings.Contains(href, "/tasks/") { // a step may not have waited for it
+			if _, err := x.wait(ctx, &Object{Members: []Member{{"task", href}}}); err != nil {
+				return err
+			}
+		}
+	}
 	for _, href := range slices.Backward(x.made) {
 		if !strings.HasPrefix(href, "/") || slices.ContainsFunc(kept, func(part string) bool { return strings.Contains(href, part) }) {
 			continue
