@@ -2,8 +2,15 @@ package task
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
 
 	"granary/internal/db"
+	"granary/internal/errs"
 	"granary/internal/pulp"
 )
 
@@ -11,57 +18,127 @@ import (
 type Job struct {
 	// Task is the row as it was when the task started.
 	Task *Task
+
+	q      *Queue
+	owner  pulp.ID
+	args   string // JSON
+	domain string // its name
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	reports []*Progress
+	tempDir string
 }
 
+type jobKey struct{}
+
 // JobOf returns the job that the context runs in, or nil. Progress of a nil Job goes nowhere.
-func JobOf(ctx context.Context) *Job { panic("body follows") }
+func JobOf(ctx context.Context) *Job {
+	j, _ := ctx.Value(jobKey{}).(*Job)
+	return j
+}
 
 // Args decodes the task's arguments.
-func (j *Job) Args(v any) error { panic("body follows") }
+func (j *Job) Args(v any) error {
+	if err := json.Unmarshal([]byte(j.args), v); err != nil {
+		return fmt.Errorf("arguments of %s: %w", j.Task.Name, err)
+	}
+	return nil
+}
 
-// Created notes, in the transaction that makes it, an object as made by this task. It fails when the task is no longer this process's.
-func (j *Job) Created(ctx context.Context, tx *db.Tx, ref pulp.Ref) error { panic("body follows") }
+// Dispatch is [Queue.Dispatch], for the task's function.
+func (j *Job) Dispatch(ctx context.Context, spec Spec) (*Task, error) {
+	return j.q.Dispatch(ctx, spec)
+}
+
+// errNotOurs is the error of whoever wants to write for a task that another has taken over, or that has ended.
+var errNotOurs = errs.E(errs.Conflict, "The task is no longer this worker's.")
 
 // Fence fails, and so the transaction with it, when the task is no longer this process's. Whoever makes the work of a
 // task visible, as the step that completes a version does, calls it first.
-func (j *Job) Fence(ctx context.Context, tx *db.Tx) error { panic("body follows") }
-
-// AddLock gives the task an object that it has just made in tx: later tasks queue behind it. It fails where others have locked the resource.
-func (j *Job) AddLock(ctx context.Context, tx *db.Tx, resource string) error { panic("body follows") }
-
-// TempDir returns the task's scratch directory, which is made at the first call and removed when the task ends.
-func (j *Job) TempDir() (string, error) { panic("body follows") }
-
-// Progress starts a report in the state running.
-func (j *Job) Progress(code, message string) *Progress { panic("body follows") }
-
-// GroupProgress makes the report with this code of the task's group, if it has none yet, or adds to its total.
-func (j *Job) GroupProgress(ctx context.Context, code, message string, total int64) error {
-	panic("body follows")
+func (j *Job) Fence(ctx context.Context, tx *db.Tx) error {
+	ok, err := db.Exists(ctx, tx, "SELECT 1 FROM core_task WHERE id = ? AND owner = ?"+forShare(tx), j.Task.ID, j.owner)
+	if err == nil && !ok {
+		err = errNotOurs
+	}
+	return err
 }
 
-// GroupAdd adds to the done count of a report of the task's group.
-func (j *Job) GroupAdd(ctx context.Context, code string, n int64) error { panic("body follows") }
+// Created notes, in the transaction that makes it, an object as made by this task, behind those that it made before. It fails
+// when the task is no longer this process's.
+func (j *Job) Created(ctx context.Context, tx *db.Tx, ref pulp.Ref) error {
+	if err := j.Fence(ctx, tx); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO core_createdresource (task, ordinal, type, key)
+		SELECT ?, coalesce(max(ordinal), 0) + 1, ?, ? FROM core_createdresource WHERE task = ?`, j.Task.ID, ref.Type, ref.Key, j.Task.ID)
+	return err
+}
 
-// A Progress tells clients how far one part of a task has come. It is kept in memory and stored every two seconds, and once more in
-// the transaction that ends the task. Its methods may be used by many goroutines. What is open when the task ends, ends with it.
-type Progress struct{}
+// AddLock gives the task an object that it has just made in tx: later tasks queue behind it. It fails where others have locked the resource.
+func (j *Job) AddLock(ctx context.Context, tx *db.Tx, resource string) error {
+	mine := []lock{{resource, true}}
+	if err := guard(ctx, tx, mine); err != nil {
+		return err
+	}
+	if err := j.Fence(ctx, tx); err != nil {
+		return err
+	}
+	if busy, err := blocked(ctx, tx, mine); err != nil {
+		return err
+	} else if busy {
+		return errs.Ef(errs.Conflict, "The resource %s is locked.", resource)
+	}
+	text, err := db.Value[string](ctx, tx, "SELECT reserved_resources_record FROM core_task WHERE id = ?", j.Task.ID)
+	if err != nil {
+		return err
+	}
+	var list []string
+	if err := json.Unmarshal([]byte(text), &list); err != nil {
+		return err
+	}
+	b, err := json.Marshal(append(list, resource))
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, "UPDATE core_task SET reserved_resources_record = ? WHERE id = ?", string(b), j.Task.ID); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, "INSERT INTO core_tasklock (resource, exclusive, seq) VALUES (?, ?, ?)", resource, true, j.Task.Seq); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, "INSERT INTO core_taskresource (task, resource, exclusive) VALUES (?, ?, ?)", j.Task.ID, resource, true)
+	return err
+}
 
-// Add counts n items more as done.
-func (p *Progress) Add(n int64) { panic("body follows") }
+// tempPrefix begins the names of scratch directories; the task's id follows.
+const tempPrefix = "task-"
 
-// SetDone sets the number of items that are done.
-func (p *Progress) SetDone(n int64) { panic("body follows") }
+// TempDir returns the task's scratch directory, which is made at the first call and removed when the task ends.
+func (j *Job) TempDir() (string, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.tempDir != "" {
+		return j.tempDir, nil
+	}
+	dir := filepath.Join(j.q.cfg.TempDir, tempPrefix+j.Task.ID.String())
+	if err := os.MkdirAll(j.q.cfg.TempDir, 0o700); err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", err
+	}
+	j.tempDir = dir
+	return dir, nil
+}
 
-// SetTotal sets the number of items that there are; negative means unknown.
-func (p *Progress) SetTotal(n int64) { panic("body follows") }
-
-// SetSuffix sets the text that says what the items are.
-func (p *Progress) SetSuffix(s string) { panic("body follows") }
-
-// Done ends the report as completed.
-func (p *Progress) Done() { panic("body follows") }
-
-// End ends the report by what its part of the work returned: as completed, as canceled where that was cancelation, else as failed.
-// It is for a defer: defer p.End(&err).
-func (p *Progress) End(err *error) { panic("body follows") }
+func (j *Job) removeTempDir() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.tempDir == "" {
+		return
+	}
+	if err := os.RemoveAll(j.tempDir); err != nil {
+		j.q.log.Warn("remove scratch directory: " + err.Error())
+	}
+}

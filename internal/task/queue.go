@@ -2,10 +2,15 @@ package task
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"granary/internal/db"
+	"granary/internal/errs"
 	"granary/internal/keyring"
 	"granary/internal/pulp"
 )
@@ -38,13 +43,13 @@ type Config struct {
 	// Grace is how long Run lets tasks go on when its context ends, before it aborts them. Negative: without limit. See [Queue.Stop].
 	Grace time.Duration
 	// Patience is how long a task that was told to stop may take before it is given up: it ends, and its locks are free,
-	// though its function has not returned. 0 means 15 s.
+	// though its function has not returned. Whatever that still does with its context fails. 0 means 15 s.
 	Patience time.Duration
 	// Burst makes Run return when no task is ready.
 	Burst bool
 	// Auxiliary makes Run leave schedules and lost tasks to others.
 	Auxiliary bool
-	// PurgeAge is how long the scheduled purge spares finished tasks.
+	// PurgeAge is how long the scheduled purge spares finished tasks; 0 means for ever.
 	PurgeAge time.Duration
 
 	// Cleanup removes those of a task's created objects that are incomplete: unfinished versions and publications. It is called
@@ -64,88 +69,281 @@ type Config struct {
 
 // A Queue dispatches tasks and runs them. Its methods may be used by many goroutines.
 type Queue struct {
-	cfg Config
+	cfg   Config
+	db    *db.DB
+	log   *slog.Logger
+	kinds map[string]Kind
+
+	wake  chan struct{} // a token for each worker that should look for work
+	busy  atomic.Int32  // workers that have a task
+	tasks sync.WaitGroup
+
+	stopOnce, abortOnce sync.Once
+	stopping, aborting  chan struct{}
+
+	mu       sync.Mutex
+	live     bool                  // Run is running and not stopping
+	apps     []App                 // the rows of core_appstatus that are this process
+	running  map[pulp.ID]*Job      // what runs here
+	canceled map[pulp.ID]time.Time // cancelations of tasks that did not run here when they came; they may be about to
+	waiters  map[pulp.ID][]chan struct{}
+	unfit    map[string]bool // least versions that this process does not have
+	timers   []*time.Timer
 }
 
 // New returns a queue. It knows the purge and nothing else until kinds are registered.
-func New(cfg Config) *Queue { panic("body follows") }
+func New(cfg Config) *Queue {
+	if cfg.TTL == 0 {
+		cfg.TTL = defaultTTL
+	}
+	if cfg.Patience == 0 {
+		cfg.Patience = 15 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	q := &Queue{
+		cfg: cfg, db: cfg.DB, log: cfg.Log,
+		kinds:    map[string]Kind{},
+		wake:     make(chan struct{}, max(1, cfg.Workers)),
+		stopping: make(chan struct{}),
+		aborting: make(chan struct{}),
+		running:  map[pulp.ID]*Job{},
+		canceled: map[pulp.ID]time.Time{},
+		waiters:  map[pulp.ID][]chan struct{}{},
+		unfit:    map[string]bool{},
+	}
+	q.Register(Kind{Name: purgeName, Run: q.purge})
+	return q
+}
 
 // Register adds kinds of tasks, before Run. It panics when a name is registered twice.
-func (q *Queue) Register(kinds ...Kind) { panic("body follows") }
+func (q *Queue) Register(kinds ...Kind) {
+	for _, k := range kinds {
+		if _, ok := q.kinds[k.Name]; ok {
+			panic("task kind registered twice: " + k.Name)
+		}
+		q.kinds[k.Name] = k
+	}
+}
+
+// The channels of notifications.
+const (
+	wakeChannel   = "task_wake"   // tasks became ready
+	cancelChannel = "task_cancel" // with the id of a task that is canceling
+)
 
 // Run registers this process, ends what dead processes left, and runs tasks and the queue's housekeeping until ctx ends
-// or [Queue.Stop] is called. It returns when all of its goroutines are done. There is one Run in a process; immediate
-// tasks run in place only meanwhile.
-func (q *Queue) Run(ctx context.Context) error { panic("body follows") }
+// or [Queue.Stop] is called. It returns when all of its goroutines are done, but for the functions of tasks that were
+// given up (see [Config]). A queue runs once, and a process has one that does; immediate tasks run in place only meanwhile.
+func (q *Queue) Run(ctx context.Context) (err error) {
+	defer errs.Wrap(&err, "task queue")
+
+	infra, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx: tasks may still go on
+	defer cancel()
+	if err := q.register(infra); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, q.unregister(context.WithoutCancel(ctx))) }()
+	if err := q.recover(infra); err != nil {
+		return err
+	}
+
+	var helpers, workers sync.WaitGroup
+	helpers.Go(func() { q.db.Listen(infra, []string{wakeChannel, cancelChannel}, q.notified) })
+	helpers.Go(func() { q.keepLease(infra) })
+	helpers.Go(func() { q.poll(infra) })
+	helpers.Go(func() { q.flushProgress(infra) })
+	if !q.cfg.Auxiliary {
+		helpers.Go(func() { q.housekeep(infra) })
+	}
+	q.mu.Lock()
+	q.live = true
+	q.mu.Unlock()
+	q.wakeAll()
+	for slot := range q.cfg.Workers {
+		workers.Go(func() { q.work(infra, slot) })
+	}
+
+	select {
+	case <-ctx.Done():
+		q.Stop(q.cfg.Grace)
+	case <-q.stopping:
+	}
+	q.mu.Lock()
+	q.live = false
+	q.mu.Unlock()
+
+	idle := make(chan struct{})
+	helpers.Go(func() { workers.Wait(); q.tasks.Wait(); close(idle) })
+	select {
+	case <-idle:
+	case <-q.aborting:
+		q.stopTasks(errShutdown)
+		<-idle
+	}
+	q.mu.Lock()
+	for _, t := range q.timers {
+		t.Stop()
+	}
+	q.mu.Unlock()
+	cancel()
+	helpers.Wait()
+	return nil
+}
 
 // Stop makes Run take no further task, abort what still runs after grace, and return. A negative grace has no end. Stop may
 // be called again with less. The end of Run's context is a Stop with the configured grace.
-func (q *Queue) Stop(grace time.Duration) { panic("body follows") }
+func (q *Queue) Stop(grace time.Duration) {
+	q.stopOnce.Do(func() { close(q.stopping) })
+	abort := func() { q.abortOnce.Do(func() { close(q.aborting) }) }
+	switch {
+	case grace == 0:
+		abort()
+	case grace > 0:
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.timers = append(q.timers, time.AfterFunc(grace, abort))
+	}
+}
 
-// Dispatch makes a task for the context's [pulp.Call]: its user, domain and correlation id, as a child of its task. When
-// Dispatch returns, the task is durable. An immediate task that nothing blocks has run by then, unless the
-// context is from [NeverInPlace] or Run is not running. It must not be called inside a transaction.
-func (q *Queue) Dispatch(ctx context.Context, spec Spec) (*Task, error) { panic("body follows") }
+func (q *Queue) isStopping() bool {
+	select {
+	case <-q.stopping:
+		return true
+	default:
+		return false
+	}
+}
 
-// NeverInPlace returns a context with which [Queue.Dispatch] leaves immediate tasks to a worker, as the content app must.
-func NeverInPlace(ctx context.Context) context.Context { panic("body follows") }
+// notified is called for each notification.
+func (q *Queue) notified(channel, payload string) {
+	switch channel {
+	case wakeChannel:
+		n := 0
+		_, _ = fmt.Sscan(payload, &n)
+		q.wakeSome(max(1, n))
+	case cancelChannel:
+		if id, err := pulp.ParseID(payload); err == nil {
+			q.stopTask(id, errCanceled)
+		}
+	default: // some may have been missed; those of cancelation are found by the poll
+		q.wakeAll()
+	}
+}
+
+func (q *Queue) wakeAll() { q.wakeSome(cap(q.wake)) }
+
+func (q *Queue) wakeSome(n int) {
+	for range min(n, cap(q.wake)) {
+		select {
+		case q.wake <- struct{}{}:
+		default:
+			return // as many will look as there are workers
+		}
+	}
+}
+
+// tellReady announces that n tasks are ready, once the transaction is durable.
+func tellReady(ctx context.Context, tx *db.Tx, n int64) error {
+	if n == 0 {
+		return nil
+	}
+	return tx.Notify(ctx, wakeChannel, fmt.Sprint(n))
+}
+
+// poll finds what notifications did not tell.
+func (q *Queue) poll(ctx context.Context) {
+	every := time.Second
+	if q.db.Engine() == db.SQLite {
+		every = 10 * time.Second // within a process no notification is lost
+	}
+	delay := every / 64 // at first often: notifications may not be coming yet
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(delay):
+		}
+		delay = min(2*delay, every)
+		q.forgetCancelations()
+		ids, err := q.canceling(ctx)
+		if err != nil {
+			q.warn(ctx, "look for canceled tasks", err)
+			continue
+		}
+		for _, id := range ids {
+			q.stopTask(id, errCanceled)
+		}
+		if q.cfg.Workers > 0 {
+			ready, err := db.Exists(ctx, q.db, readyQuery)
+			if err != nil {
+				q.warn(ctx, "look for ready tasks", err)
+			} else if ready {
+				q.wakeAll()
+			}
+		}
+	}
+}
+
+func (q *Queue) warn(ctx context.Context, doing string, err error) {
+	if ctx.Err() == nil {
+		q.log.WarnContext(ctx, doing+": "+err.Error())
+	}
+}
 
 // Wait returns the task when it is in a final state.
-func (q *Queue) Wait(ctx context.Context, id pulp.ID) (*Task, error) { panic("body follows") }
-
-// Cancel asks a task to stop. A waiting one is canceled at once, a running one is canceling until it stops. Canceling a task that
-// is canceling or canceled changes nothing. For other final states the task comes with an error of kind Conflict.
-func (q *Queue) Cancel(ctx context.Context, id pulp.ID) (*Task, error) { panic("body follows") }
-
-// CancelGroup marks a group as all dispatched and cancels its unfinished members.
-func (q *Queue) CancelGroup(ctx context.Context, id pulp.ID) (*Group, error) { panic("body follows") }
-
-// Delete deletes a finished task. The error is of kind Conflict when it is unfinished, or when something else needs it.
-func (q *Queue) Delete(ctx context.Context, id pulp.ID) error { panic("body follows") }
-
-// NewGroup makes a task group in the call's domain.
-func (q *Queue) NewGroup(ctx context.Context, description string) (pulp.ID, error) {
-	panic("body follows")
+func (q *Queue) Wait(ctx context.Context, id pulp.ID) (*Task, error) {
+	ended := make(chan struct{}, 1)
+	q.mu.Lock()
+	q.waiters[id] = append(q.waiters[id], ended)
+	q.mu.Unlock()
+	defer func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		list := q.waiters[id]
+		for i, c := range list {
+			if c == ended {
+				list[i] = list[len(list)-1]
+				q.waiters[id] = list[:len(list)-1]
+			}
+		}
+		if len(q.waiters[id]) == 0 {
+			delete(q.waiters, id)
+		}
+	}()
+	poll := time.NewTicker(500 * time.Millisecond) // for tasks that end in another process
+	defer poll.Stop()
+	for {
+		state, err := db.Value[State](ctx, q.db, "SELECT state FROM core_task WHERE id = ?", id)
+		switch {
+		case errs.Is(err, errs.NotFound):
+			return nil, errs.NotFoundModel("Task")
+		case err != nil:
+			return nil, err
+		case state.Final():
+			return One(ctx, q.db, id)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-ended:
+		case <-poll.C:
+		}
+	}
 }
 
-// GroupDispatched notes that no further task will join the group.
-func (q *Queue) GroupDispatched(ctx context.Context, id pulp.ID) error { panic("body follows") }
-
-// PurgeSpec is the task that deletes tasks in some final states that finished before a time.
-// The states must be final and not empty.
-func PurgeSpec(before pulp.Time, states []State) Spec { panic("body follows") }
-
-// A Schedule dispatches a kind of task again and again.
-type Schedule struct {
-	Name     string // unique
-	TaskName string
-	Interval time.Duration // 0 removes the schedule
+// ended is called when a task has reached a final state by this process's doing.
+func (q *Queue) ended(ctx context.Context, t *Task) {
+	q.mu.Lock()
+	for _, c := range q.waiters[t.ID] {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+	q.mu.Unlock()
+	if q.cfg.Finished != nil {
+		q.cfg.Finished(ctx, t)
+	}
 }
-
-// SetSchedules makes, changes or removes the named schedules, and leaves others alone. A new one is due at once.
-func (q *Queue) SetSchedules(ctx context.Context, list []Schedule) error { panic("body follows") }
-
-// An App is a process, or a worker of one, that is alive as long as it renews its lease.
-type App struct {
-	ID       pulp.ID // the zero ID stands for a fresh one
-	Type     string  // api, content or worker
-	Name     string
-	Versions map[string]string
-	TTL      time.Duration // 0 means 30 s
-}
-
-// Heartbeat registers an app, renews its lease each third of its TTL until ctx ends, and takes it away. It is for roles that run no Queue.
-// Start it after [Queue.Run] where both are in one process.
-func Heartbeat(ctx context.Context, d *db.DB, clock pulp.Clock, app App) error { panic("body follows") }
-
-// Stats says how far workers are behind.
-type Stats struct {
-	Unblocked int           // tasks that have been ready for more than 5 s and do not run
-	Longest   time.Duration // for how long the first of these has been ready
-}
-
-// Statistics reads the queue's Stats.
-func Statistics(ctx context.Context, q db.Querier, now pulp.Time) (Stats, error) { panic("body follows") }
-
-// TestKinds are the tasks that Pulp's own tests dispatch; for test setups only.
-func (q *Queue) TestKinds() []Kind { panic("body follows") }
