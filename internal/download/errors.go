@@ -82,7 +82,7 @@ type errDecode struct {
 	err      error
 }
 
-func (e *errDecode) Error() string { return "decode " + e.encoding + ": " + e.err.Error() }
+func (e *errDecode) Error() string { return e.err.Error() }
 func (e *errDecode) Unwrap() error { return e.err }
 
 func (j *job) fail(r Reason, text string, cause error) *Error {
@@ -137,7 +137,7 @@ func (c *Client) failure(ctx, attempt context.Context, j *job, at *url.URL, rece
 	}
 	if received {
 		if e, ok := errors.AsType[*errDecode](err); ok {
-			return j.fail(Broken, "Can not decode content-encoding: "+e.encoding, e.err)
+			return j.fail(Broken, "Can not decode content-encoding: "+e.encoding, e)
 		}
 		return j.fail(Broken, "Response payload is not completed", err)
 	}
