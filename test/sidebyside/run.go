@@ -313,6 +313,9 @@ func (x *execution) part(form *multipart.Writer, p Part) error {
 	if !ok || from > to || to > len(data) {
 		return fmt.Errorf("no file %q", p.Text)
 	}
+	if to-from < len(data) {
+		x.norm.knowFile(p.Text, data[from:to])
+	}
 	w, err := form.CreateFormFile(p.Name, path.Base(name))
 	if err != nil {
 		return err
