@@ -52,7 +52,8 @@ func (c *Client) newTransport(remote pulp.Remote) (*http.Transport, error) {
 	if c.proxy != nil {
 		t.Proxy = http.ProxyURL(c.proxy)
 		t.ProxyConnectHeader = http.Header{"User-Agent": c.header["User-Agent"]}
-		at := redact(c.proxy.String())
+		bare, _ := splitAuth(c.proxy)
+		at := bare.String()
 		t.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 			if resp.StatusCode != http.StatusOK {
 				return badStatus(at, at, resp)
@@ -144,7 +145,7 @@ func parseProxy(remote pulp.Remote) (*url.URL, error) {
 		raw = "http://" + raw
 	}
 	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
+	if err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
 		return nil, errs.Field("proxy_url", "The proxy '"+redact(raw)+"' is not supported.")
 	}
 	if remote.ProxyUsername != "" && remote.ProxyPassword != "" {
