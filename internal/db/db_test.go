@@ -159,6 +159,50 @@ func TestNotify(t *testing.T) {
 	})
 }
 
+func TestFollow(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, d *db.DB) {
+		ctx, cancel := context.WithCancel(migrated(t, d))
+		var mu sync.Mutex
+		seen := map[string]bool{}
+		listening := make(chan struct{}, 1)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			d.Follow(ctx, []string{"one"}, func(channel, payload string) {
+				if channel == "" {
+					listening <- struct{}{}
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				seen[payload] = true
+			})
+		})
+		defer wg.Wait()
+		defer cancel()
+		select {
+		case <-listening:
+		case <-time.After(10 * time.Second):
+			t.Fatal("it does not say that it listens")
+		}
+		for i := range 20 {
+			if err := d.Update(ctx, func(tx *db.Tx) error { return tx.Notify(ctx, "one", fmt.Sprint(i)) }); err != nil {
+				t.Fatal(err)
+			}
+			mu.Lock()
+			if !seen[fmt.Sprint(i)] {
+				t.Errorf("notification %d was not there when Update returned", i)
+			}
+			mu.Unlock()
+		}
+		err := d.Update(ctx, func(tx *db.Tx) error { return errors.Join(tx.Notify(ctx, "one", "no"), errors.New("boom")) })
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil || seen["no"] {
+			t.Errorf("told of a transaction that failed: %v, %v", seen["no"], err)
+		}
+	})
+}
+
 func TestSecondOwnerIsRefused(t *testing.T) {
 	cfg := dbtest.SQLite(t)
 	dbtest.Open(t, cfg)

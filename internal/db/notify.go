@@ -19,14 +19,14 @@ type listener struct {
 	got      func(channel, payload string)
 }
 
-// Notify tells all who [DB.Listen] on the channel, on every process, once the transaction is durable.
+// Notify tells all who [DB.Listen] or [DB.Follow] the channel, on every process, once the transaction is durable.
 // The payload is at most 7,000 bytes.
 func (t *Tx) Notify(ctx context.Context, channel, payload string) error {
+	t.AfterCommit(func() { t.db.bus.send(channel, payload) })
 	if t.db.engine == PostgreSQL {
 		_, err := t.Exec(ctx, "SELECT pg_notify(?, ?)", channel, payload)
 		return err
 	}
-	t.AfterCommit(func() { t.db.bus.send(channel, payload) })
 	return nil
 }
 
@@ -35,23 +35,47 @@ func (t *Tx) Notify(ctx context.Context, channel, payload string) error {
 // have been missed.
 func (d *DB) Listen(ctx context.Context, channels []string, got func(channel, payload string)) {
 	if d.engine == SQLite {
-		l := &listener{map[string]bool{}, got}
-		for _, c := range channels {
-			l.channels[c] = true
-		}
-		d.bus.add(l)
-		<-ctx.Done()
-		d.bus.remove(l)
+		d.listenHere(ctx, channels, func() {}, got)
 		return
 	}
-	lost := false
-	for ctx.Err() == nil {
-		_ = postgres.Listen(ctx, d.dsn, channels, func() {
-			if lost {
-				got("", "")
-			}
-		}, got)
-		lost = true
+	d.listenPostgres(ctx, channels, func(lost bool) {
+		if lost {
+			got("", "")
+		}
+	}, got)
+}
+
+// Follow is Listen for those who keep copies of what the notifications are about. It calls got with an empty channel
+// each time when it begins to listen, the first time too. What this process does itself it tells before [DB.Update]
+// returns; on PostgreSQL it may tell it twice. got may be called from several goroutines at once.
+func (d *DB) Follow(ctx context.Context, channels []string, got func(channel, payload string)) {
+	if d.engine == SQLite {
+		d.listenHere(ctx, channels, func() { got("", "") }, got)
+		return
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { d.listenHere(ctx, channels, func() {}, got) })
+	d.listenPostgres(ctx, channels, func(bool) { got("", "") }, got)
+	wg.Wait()
+}
+
+// listenHere tells what this process does.
+func (d *DB) listenHere(ctx context.Context, channels []string, ready func(), got func(channel, payload string)) {
+	l := &listener{map[string]bool{}, got}
+	for _, c := range channels {
+		l.channels[c] = true
+	}
+	d.bus.add(l)
+	defer d.bus.remove(l)
+	ready()
+	<-ctx.Done()
+}
+
+// listenPostgres tells what any process does. It calls ready each time when it begins to listen, and says whether
+// something may have been missed before.
+func (d *DB) listenPostgres(ctx context.Context, channels []string, ready func(lost bool), got func(channel, payload string)) {
+	for lost := false; ctx.Err() == nil; lost = true {
+		_ = postgres.Listen(ctx, d.dsn, channels, func() { ready(lost) }, got)
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
