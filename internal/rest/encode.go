@@ -142,6 +142,11 @@ func (t *Type) selected(query map[string][]string) selection {
 	if only == nil && without == nil {
 		return nil
 	}
+	return t.selection(only, without)
+}
+
+// selection picks the fields that are among only, or all where it is nil, without those of without.
+func (t *Type) selection(only, without []string) selection {
 	s := selection{}
 	for _, f := range t.Fields {
 		if (only == nil || slices.Contains(only, f.Name)) && !slices.Contains(without, f.Name) {
@@ -161,6 +166,9 @@ func (t *Type) render(ctx context.Context, q db.Querier, p reflect.Value, sel se
 
 // append writes an object whose computed fields are filled.
 func (t *Type) append(b []byte, view *View, v reflect.Value, sel selection) []byte {
+	if sel == nil {
+		sel = t.brief
+	}
 	b = append(b, '{')
 	first := true
 	for _, f := range t.Fields {

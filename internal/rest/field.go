@@ -54,17 +54,20 @@ type File struct {
 // Flags of the api tag, after the name:
 //
 //	ro           only in answers
+//	out          the same, without being marked so in the document
 //	wo           only in requests
 //	req          must be given
 //	null         may be null: *string, *int64, *float64, pulp.ID, pulp.Time
 //	blank        a string may be empty
 //	notrim       white space around a string is kept
-//	secret       encrypted in the database, never in answers; listed in hidden_fields
+//	sealed       encrypted in the database
+//	secret       sealed, and never in answers; listed in hidden_fields
 //	key          the object's key
 //	computed     not in the database; an Expand hook fills it
 //	unique       no other object of the domain may have the same
 //	fixed        given at creation, never changed afterwards
 //	def=X        the value where none is given
+//	start=X      the value of a new object where none is given; not in the document, and kept by PUT
 //	min=N max=N  bounds of a number
 //	maxlen=N     the most characters of a string
 //	choices=a|b  what a string may be; enum=Name names the list in the document
@@ -72,9 +75,12 @@ type File struct {
 //	slug         letters, digits, - and _
 //	format=F     the document's format, where it isn't the kind's
 //	schema=NAME  the document's name of an Object; inline for none
-//	deprecated, optional (an Object's field that is not always there)
+//	detail       only in the answer to GET of one object
+//	docs         only in the document
+//	deprecated   marked so in the document
 //
-// The tag `db:"column"` names the column where it isn't the field's name; `db:"-"` means none.
+// The tag `db:"column"` names the column where it isn't the field's name; `db:"-"` means none, and `db:"m.column"`
+// a column of the family's table that this type shows and others don't.
 // A field with the name "-" is stored but not part of the API.
 type Field struct {
 	Name   string
@@ -82,10 +88,11 @@ type Field struct {
 	Master bool   // the column is in the family's table
 	Kind   Kind
 
-	ReadOnly, WriteOnly, Required, Null, Blank, NoTrim, Secret, Unique, Fixed, Slug, Deprecated, Inline bool
+	ReadOnly, Unmarked, WriteOnly, Required, Null, Blank, NoTrim, Sealed, Secret, Unique, Fixed, Slug, Deprecated, Inline, Detail, Docs bool
 
 	HasDefault bool
 	Default    any // as JSON has it
+	Start      any // nil for none
 	Min, Max   *float64
 	MaxLen     int
 	Choices    []string
@@ -120,7 +127,9 @@ func appendFields(list []*Field, t reflect.Type, index []int, inMaster bool, mas
 			continue
 		}
 		f := newField(sf, tag)
-		f.index, f.Master = idx, inMaster
+		f.index = idx
+		f.Column, f.Master = strings.CutPrefix(f.Column, "m.")
+		f.Master = f.Master || inMaster
 		if f.Kind == Key && f.Name == "pulp_href" {
 			prn := *f
 			prn.Name, prn.Kind, prn.Column, prn.Format, prn.key = "prn", PRN, "", "", jsonKey("prn")
@@ -161,6 +170,8 @@ func newField(sf reflect.StructField, tag string) *Field {
 		switch name {
 		case "ro":
 			f.ReadOnly = true
+		case "out":
+			f.ReadOnly, f.Unmarked = true, true
 		case "wo":
 			f.WriteOnly = true
 		case "req":
@@ -172,7 +183,9 @@ func newField(sf reflect.StructField, tag string) *Field {
 		case "notrim":
 			f.NoTrim = true
 		case "secret":
-			f.Secret, f.WriteOnly = true, true
+			f.Sealed, f.Secret, f.WriteOnly = true, true, true
+		case "sealed":
+			f.Sealed = true
 		case "key":
 			f.Kind, f.ReadOnly, f.Format = Key, true, "uri"
 		case "computed":
@@ -183,12 +196,18 @@ func newField(sf reflect.StructField, tag string) *Field {
 			f.Fixed = true
 		case "slug":
 			f.Slug = true
+		case "detail":
+			f.Detail = true
+		case "docs":
+			f.Docs, f.Column = true, ""
 		case "deprecated":
 			f.Deprecated = true
 		case "href":
 			f.Kind = Href
 		case "def":
 			f.HasDefault, f.Default = true, defaultOf(f, value)
+		case "start":
+			f.Start = defaultOf(f, value)
 		case "min":
 			f.Min = number(value)
 		case "max":
@@ -299,10 +318,10 @@ func (f *Field) value(v reflect.Value) reflect.Value { return v.FieldByIndex(f.i
 func (f *Field) input() bool { return !f.ReadOnly && f.Name != "-" }
 
 // output says whether answers have the field.
-func (f *Field) output() bool { return !f.WriteOnly && f.Name != "-" }
+func (f *Field) output() bool { return f.InResponse() && !f.Docs }
 
 // InRequest says whether the field is part of a request's schema.
 func (f *Field) InRequest() bool { return f.input() }
 
 // InResponse says whether the field is part of an answer's schema.
-func (f *Field) InResponse() bool { return f.output() }
+func (f *Field) InResponse() bool { return !f.WriteOnly && f.Name != "-" && f.Kind != Upload }

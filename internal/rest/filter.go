@@ -42,7 +42,8 @@ type Param struct {
 	Type   string // string, integer, number, boolean
 	Format string
 	Enum   []string
-	Array  bool // a comma-separated list
+	EnumOf string // a family: its types are the choices
+	Array  bool   // a comma-separated list
 }
 
 // A Filter is a parameter of a list.

@@ -77,7 +77,11 @@ func (t *Type) read(ctx context.Context, r *Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := t.render(ctx, t.engine.db, v, t.selected(r.Query))
+	sel := t.selected(r.Query)
+	if sel == nil && t.brief != nil {
+		sel = t.selection(nil, nil)
+	}
+	body, err := t.render(ctx, t.engine.db, v, sel)
 	return OK(body), err
 }
 
@@ -300,6 +304,9 @@ func (t *Type) refused(err error) error {
 func (t *Type) update(why purpose) func(ctx context.Context, r *Request) (*Response, error) {
 	return func(ctx context.Context, r *Request) (*Response, error) {
 		old, err := t.find(ctx, t.engine.db, r)
+		if err == nil {
+			err = t.complete(ctx, t.engine.db, old)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -338,10 +345,21 @@ func (t *Type) update(why purpose) func(ctx context.Context, r *Request) (*Respo
 	}
 }
 
+// complete fills those of an object's computed fields that clients can set.
+func (t *Type) complete(ctx context.Context, q db.Querier, v reflect.Value) error {
+	if t.expand == nil || !slices.ContainsFunc(t.Fields, func(f *Field) bool { return f.input() && f.Column == "" && f.Kind != Upload }) {
+		return nil
+	}
+	return t.expand(ctx, q, []reflect.Value{v})
+}
+
 // change applies a document to an object, with all its rules, against the object's state within the transaction.
 func (t *Type) change(ctx context.Context, tx *db.Tx, key string, doc *Document, why purpose) (reflect.Value, error) {
 	where, args := t.keyCondition(key, "")
 	old, err := t.loadOne(ctx, tx, "WHERE "+where, args...)
+	if err == nil {
+		err = t.complete(ctx, tx, old)
+	}
 	if err != nil {
 		return old, err
 	}
@@ -447,6 +465,16 @@ func (e *Engine) Kinds() []task.Kind {
 	}
 	create := func(ctx context.Context, j *task.Job, t *Type, a changeArgs) (any, error) {
 		var fresh reflect.Value
+		if t.inTask != nil {
+			fresh, set, err := t.parse(ctx, e.db, &Document{Values: a.Doc, Form: a.Form}, fresh, creating)
+			if err == nil && t.check != nil {
+				err = t.check(ctx, e.db, reflect.Value{}, fresh, set)
+			}
+			if err != nil {
+				return nil, err
+			}
+			return t.inTask(ctx, j, fresh)
+		}
 		err := e.db.Update(ctx, func(tx *db.Tx) (err error) {
 			if fresh, err = t.build(ctx, tx, &Document{Values: a.Doc, Form: a.Form}); err != nil {
 				return err

@@ -144,7 +144,9 @@ func (p *parser) parse(ctx context.Context, q db.Querier, fields []*Field, v ref
 			case p.why == patching:
 			case f.HasDefault:
 				p.set[f.Name] = true
-				setDefault(f, f.value(v))
+				setValue(f.Default, f.value(v))
+			case f.Start != nil && !exists:
+				setValue(f.Start, f.value(v))
 			case f.Required:
 				p.fields[f.Name] = []string{msgRequired}
 			}
@@ -261,8 +263,8 @@ func formValue(f *Field, raw any) (_ any, given bool) {
 
 type invalidJSON struct{}
 
-func setDefault(f *Field, v reflect.Value) {
-	d := reflect.ValueOf(f.Default)
+func setValue(value any, v reflect.Value) {
+	d := reflect.ValueOf(value)
 	if v.Kind() == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()

@@ -346,7 +346,7 @@ func (t *Type) keyCondition(key, parent string) (string, []any) {
 }
 
 // FindMany looks up references to objects of one family, as the units of a repository. It returns the objects'
-// ids in the references' order. bad holds, for each reference that is none, its text; missing those that name nothing.
+// ids in the references' order. bad holds what is wrong with those that are none; missing are those that name nothing.
 func (e *Engine) FindMany(ctx context.Context, q db.Querier, family string, refs []string) (ids []pulp.ID, bad, missing []string, err error) {
 	f := e.families[family]
 	c := pulp.CallOf(ctx)
@@ -354,11 +354,14 @@ func (e *Engine) FindMany(ctx context.Context, q db.Querier, family string, refs
 	for _, s := range refs {
 		r, msg := e.parseRef(c, s)
 		switch {
-		case msg == noMatch || msg == "" && (r.family == nil || r.family.Name != family):
+		case msg == noMatch:
 			bad = append(bad, "URI not valid: "+s)
 			continue
 		case msg != "":
 			bad = append(bad, msg)
+			continue
+		case r.family == nil || r.family.Name != family:
+			missing = append(missing, s)
 			continue
 		}
 		id, _ := pulp.ParseID(r.key)
@@ -382,7 +385,7 @@ func (e *Engine) FindMany(ctx context.Context, q db.Querier, family string, refs
 	}
 	for _, id := range ids {
 		if !exists[id] {
-			missing = append(missing, id.String())
+			missing = append(missing, byRef[id])
 		}
 	}
 	return ids, bad, missing, nil

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"granary/internal/db"
 	"granary/internal/errs"
@@ -92,7 +93,7 @@ func (j asJSON) Value() (driver.Value, error) {
 func (t *Type) column(f *Field, v reflect.Value) any {
 	fv := f.value(v)
 	switch {
-	case f.Secret || f.sealedJSON():
+	case f.Sealed:
 		return sealed{t.engine.keys, fv}
 	case f.Kind == JSON, f.Kind == Strings, f.Kind == LabelMap:
 		return asJSON{fv}
@@ -108,9 +109,6 @@ func (t *Type) stored(f *Field, v reflect.Value) any {
 	}
 	return f.value(v).Interface()
 }
-
-// sealedJSON says whether a structure may hold credentials, as a remote's headers do.
-func (f *Field) sealedJSON() bool { return f.Kind == JSON && f.Secret }
 
 // split says whether the type has a table of its own beside its family's.
 func (t *Type) split() bool { return t.family != nil && t.family.Master && t.table != "" }
@@ -168,7 +166,53 @@ func (t *Type) loadOne(ctx context.Context, q db.Querier, tail string, args ...a
 
 // insert adds the object's rows. It fills the key and the times where they are zero.
 func (t *Type) insert(ctx context.Context, tx *db.Tx, p reflect.Value) error {
-	v := p.Elem()
+	if key := t.keyField.value(p.Elem()); key.Kind() == reflect.Int64 && key.IsZero() {
+		t.prepare(ctx, p.Elem())
+		columns, args := t.row(p.Elem(), true)
+		marks, _ := db.In(args)
+		id, err := db.Value[int64](ctx, tx, "INSERT INTO "+t.table+" ("+strings.Join(columns, ", ")+") VALUES "+marks+" RETURNING "+t.keyField.Column, args...)
+		key.SetInt(id)
+		return err
+	}
+	return t.insertMany(ctx, tx, []reflect.Value{p}, "")
+}
+
+// insertMany adds many objects' rows. onConflict ends the statement for the type's own table.
+func (t *Type) insertMany(ctx context.Context, tx *db.Tx, list []reflect.Value, onConflict string) error {
+	if len(list) == 0 {
+		return nil
+	}
+	main, detail := make([][]any, len(list)), make([][]any, len(list))
+	var mainColumns, detailColumns []string
+	for i, p := range list {
+		t.prepare(ctx, p.Elem())
+		mainColumns, main[i] = t.row(p.Elem(), true)
+		if t.split() {
+			detailColumns, detail[i] = t.row(p.Elem(), false)
+		}
+	}
+	mainConflict := ""
+	if !t.split() {
+		mainConflict = onConflict
+	}
+	if _, err := tx.Insert(ctx, t.mainTable(), mainColumns, main, mainConflict); err != nil {
+		return err
+	}
+	if t.split() {
+		if _, err := tx.Insert(ctx, t.table, detailColumns, detail, onConflict); err != nil {
+			return err
+		}
+	}
+	for _, p := range list {
+		if err := t.saveLabels(ctx, tx, p.Elem(), true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare fills what a new object gets by itself.
+func (t *Type) prepare(ctx context.Context, v reflect.Value) {
 	now := t.engine.now.Now()
 	for _, f := range t.columns {
 		switch fv := f.value(v); {
@@ -182,43 +226,22 @@ func (t *Type) insert(ctx context.Context, tx *db.Tx, p reflect.Value) error {
 			fv.Set(reflect.ValueOf(pulp.CallOf(ctx).Domain.ID))
 		}
 	}
-	split := t.split()
-	main, detail := []string{}, []string{"id"}
-	mainArgs, detailArgs := []any{}, []any{}
-	if split {
-		detailArgs = append(detailArgs, t.keyOf(v))
-	}
-	for _, f := range t.columns {
-		if f.Kind == Key && f.value(v).IsZero() {
-			continue // the database numbers it
-		}
-		if split && !f.Master {
-			detail, detailArgs = append(detail, f.Column), append(detailArgs, t.stored(f, v))
-		} else {
-			main, mainArgs = append(main, f.Column), append(mainArgs, t.stored(f, v))
-		}
-	}
-	table := t.mainTable()
-	if key := t.keyField; key.value(v).Kind() == reflect.Int64 && key.value(v).IsZero() {
-		id, err := insertReturning(ctx, tx, table, main, mainArgs, key.Column)
-		if err != nil {
-			return err
-		}
-		key.value(v).SetInt(id)
-	} else if _, err := tx.Insert(ctx, table, main, [][]any{mainArgs}, ""); err != nil {
-		return err
-	}
-	if split {
-		if _, err := tx.Insert(ctx, t.table, detail, [][]any{detailArgs}, ""); err != nil {
-			return err
-		}
-	}
-	return t.saveLabels(ctx, tx, v, true)
 }
 
-func insertReturning(ctx context.Context, tx *db.Tx, table string, columns []string, args []any, key string) (int64, error) {
-	marks, _ := db.In(args)
-	return db.Value[int64](ctx, tx, "INSERT INTO "+table+" ("+joinColumns(columns)+") VALUES "+marks+" RETURNING "+key, args...)
+// row returns the columns and values of the main table's row, or of the type's own.
+func (t *Type) row(v reflect.Value, main bool) (columns []string, args []any) {
+	if !main {
+		columns, args = append(columns, "id"), append(args, t.keyOf(v))
+	}
+	for _, f := range t.columns {
+		switch {
+		case t.split() && f.Master != main && f.Kind != Key, f.Kind == Key && !main:
+		case f.Kind == Key && f.value(v).IsZero(): // the database numbers it
+		default:
+			columns, args = append(columns, f.Column), append(args, t.stored(f, v))
+		}
+	}
+	return columns, args
 }
 
 // save writes the object's changed columns and moves its time of change.
@@ -299,15 +322,4 @@ func setLabels(ctx context.Context, tx *db.Tx, object pulp.ID, labels Labels) er
 	}
 	_, err := tx.Insert(ctx, "core_label", []string{"object", "key", "value"}, rows, "")
 	return err
-}
-
-func joinColumns(list []string) string {
-	s := ""
-	for i, c := range list {
-		if i > 0 {
-			s += ", "
-		}
-		s += c
-	}
-	return s
 }

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"granary/internal/db"
 	"granary/internal/errs"
 	"granary/internal/pulp"
+	"granary/internal/task"
 )
 
 // A Mode says how a change is carried out.
@@ -104,16 +106,18 @@ type Resource[T any] struct {
 
 	// OnCreate replaces creation: it decodes the request itself, with [Typed.Parse].
 	OnCreate func(ctx context.Context, r *Request) (*Response, error)
+	// CreateInTask replaces what the task of a creation does, after the document was read and checked again.
+	CreateInTask func(ctx context.Context, j *task.Job, v *T) (result any, err error)
 	// CreateStatus is what OnCreate answers with, for the document; 202 with a task where 0.
 	CreateStatus int
 
 	Actions []Action
 
-	Minimal       []string // the fields of ?minimal=true
-	LaxFields     bool     // unknown fields of requests are ignored
-	DeleteTask    string   // the name of the task that deletes; general where empty
-	DetailModel   any      // a struct for GET of one object where it shows more than the list; its schema's name is DetailSchema
-	DetailSchema  string
+	Minimal       []string          // the fields of ?minimal=true
+	LaxFields     bool              // unknown fields of requests are ignored
+	DeleteTask    string            // the name of the task that deletes; general where empty
+	DetailSchema  string            // the schema's name for GET of one object, where it has fields that lists lack
+	FormOnly      bool              // a creation's body holds a file: no JSON
 	RequestSchema string            // where it isn't Schema
 	Name          string            // of operation ids; from the path where empty
 	HrefName      string            // of the path parameter; from App and Model where empty
@@ -137,7 +141,7 @@ type Type struct {
 	Ops                    map[string]string
 	RequestSchema          string
 	DetailSchema           string
-	DetailFields           []*Field
+	FormOnly               bool
 
 	engine     *Engine
 	model      reflect.Type
@@ -160,6 +164,7 @@ type Type struct {
 	typeField *Field // the column pulp_type
 	secrets   []*Field
 	selectSQL string
+	brief     selection // what lists show, where objects on their own show more
 	filters   map[string]*Filter
 
 	checks    map[string]func(v reflect.Value) []string
@@ -170,6 +175,7 @@ type Type struct {
 	exclusive func(ctx context.Context, v reflect.Value) []string
 	scoped    func(ctx context.Context) Cond
 	onCreate  func(ctx context.Context, r *Request) (*Response, error)
+	inTask    func(ctx context.Context, j *task.Job, v reflect.Value) (any, error)
 }
 
 // A Typed is a declared resource of Go type T.
@@ -185,7 +191,7 @@ func Define[T any](r Resource[T]) Typed[T] {
 	t := &Type{
 		App: r.App, Model: r.Model, Path: r.Path, Label: r.Label, Schema: r.Schema, PulpType: r.PulpType,
 		Create: r.Create, Update: r.Update, Delete: r.Delete, NoList: r.NoList, NoRead: r.NoRead, Parent: r.Parent, Actions: r.Actions,
-		CreateStatus: r.CreateStatus, Name: r.Name, HrefName: r.HrefName, Tag: r.Tag, Ops: r.Ops, RequestSchema: r.RequestSchema, DetailSchema: r.DetailSchema,
+		CreateStatus: r.CreateStatus, Name: r.Name, HrefName: r.HrefName, Tag: r.Tag, Ops: r.Ops, RequestSchema: r.RequestSchema, DetailSchema: r.DetailSchema, FormOnly: r.FormOnly,
 		Ordering: r.Ordering, Fields: fieldsOf(model, master),
 		model: model, family: r.Family, table: r.Table, parentCol: r.ParentCol, keyCol: r.KeyCol, global: r.Global, where: r.Where, order: r.Order,
 		orderBy: r.OrderBy, minimal: r.Minimal, lax: r.LaxFields, deleteTask: r.DeleteTask, byName: map[string]*Field{}, filters: map[string]*Filter{},
@@ -203,9 +209,6 @@ func Define[T any](r Resource[T]) Typed[T] {
 	if t.deleteTask == "" {
 		t.deleteTask = taskDelete
 	}
-	if r.DetailModel != nil {
-		t.DetailFields = fieldsOf(reflect.TypeOf(r.DetailModel), nil)
-	}
 	for _, f := range t.Fields {
 		t.byName[f.Name] = f
 		switch {
@@ -221,6 +224,12 @@ func Define[T any](r Resource[T]) Typed[T] {
 		}
 		if f.Column != "" && f.Kind != PRN {
 			t.columns = append(t.columns, f)
+		}
+	}
+	if t.DetailSchema != "" {
+		t.brief = selection{}
+		for _, f := range t.Fields {
+			t.brief[f.Name] = !f.Detail
 		}
 	}
 	if t.keyField == nil {
@@ -270,6 +279,11 @@ func bind[T any](t *Type, r Resource[T]) {
 	if r.Saved != nil {
 		t.saved = func(ctx context.Context, tx *db.Tx, old, fresh reflect.Value, set map[string]bool) error {
 			return r.Saved(ctx, tx, &Change[T]{typed(old), typed(fresh), set})
+		}
+	}
+	if r.CreateInTask != nil {
+		t.inTask = func(ctx context.Context, j *task.Job, v reflect.Value) (any, error) {
+			return r.CreateInTask(ctx, j, typed(v))
 		}
 	}
 	if r.Deleting != nil {
@@ -331,6 +345,68 @@ func (t Typed[T]) Insert(ctx context.Context, tx *db.Tx, v *T) error {
 	return err
 }
 
+// InsertNew adds an object of which only some columns are given, by name, and returns its key.
+func (t *Type) InsertNew(ctx context.Context, tx *db.Tx, columns map[string]any) (pulp.ID, error) {
+	p := reflect.New(t.model)
+	for _, f := range t.columns {
+		v, given := columns[f.Column]
+		switch {
+		case given:
+			setValue(v, f.value(p.Elem()))
+		case f.HasDefault:
+			setValue(f.Default, f.value(p.Elem()))
+		case f.Start != nil:
+			setValue(f.Start, f.value(p.Elem()))
+		}
+	}
+	if err := t.insert(ctx, tx, p); err != nil {
+		return pulp.ID{}, err
+	}
+	id := t.keyOf(p.Elem()).(pulp.ID)
+	if t.saved == nil {
+		return id, nil
+	}
+	return id, t.saved(ctx, tx, reflect.Value{}, p, nil)
+}
+
+// HrefParam is the name of the path parameter that stands for an object's href.
+func (t *Type) HrefParam() string {
+	if t.HrefName != "" {
+		return t.HrefName
+	}
+	name := snake(t.Model)
+	if t.App != "core" && !strings.HasPrefix(name, t.App+"_"+t.App+"_") {
+		name = t.App + "_" + name
+	}
+	return name + "_href"
+}
+
+// snake writes a class's name in lower case with underscores.
+func snake(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		if r >= 'A' && r <= 'Z' {
+			if i > 0 && (s[i-1] < 'A' || s[i-1] > 'Z') {
+				b.WriteByte('_')
+			}
+			r += 'a' - 'A'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// InsertMany adds objects, as Insert does but without the Saved hook. onConflict ends the statement for the
+// type's own table, as "ON CONFLICT DO NOTHING"; rows of the family's table whose own row was not added are then
+// the caller's to remove.
+func (t Typed[T]) InsertMany(ctx context.Context, tx *db.Tx, list []*T, onConflict string) error {
+	values := make([]reflect.Value, len(list))
+	for i, v := range list {
+		values[i] = reflect.ValueOf(v)
+	}
+	return t.insertMany(ctx, tx, values, onConflict)
+}
+
 // Save writes a changed object.
 func (t Typed[T]) Save(ctx context.Context, tx *db.Tx, v *T) error {
 	return t.save(ctx, tx, reflect.ValueOf(v))
@@ -370,6 +446,22 @@ func (t Typed[T]) Parse(ctx context.Context, r *Request) (*T, error) {
 		}
 	}
 	return fresh.Interface().(*T), nil
+}
+
+// DispatchCreate dispatches the task that makes an object of the request's body. replace takes the place of fields
+// that only the request had, as an uploaded file; a nil value takes a field out.
+func (t Typed[T]) DispatchCreate(ctx context.Context, r *Request, exclusive []string, replace map[string]any) (*Response, error) {
+	doc, err := r.Body()
+	if err != nil {
+		return nil, err
+	}
+	values := maps.Clone(doc.Values)
+	for k, v := range replace {
+		if values[k] = v; v == nil {
+			delete(values, k)
+		}
+	}
+	return t.engine.Dispatch(ctx, task.Spec{Name: taskCreate, Args: changeArgs{Type: t.Label, Doc: values, Form: doc.Form}, Exclusive: exclusive})
 }
 
 // Object loads the object that the request's URL names.

@@ -1,0 +1,276 @@
+package repository
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"granary/internal/db"
+	"granary/internal/errs"
+	"granary/internal/pulp"
+	"granary/internal/rest"
+)
+
+// A ContentType is what the rules must know of a type of content.
+type ContentType struct {
+	Type *rest.Type
+	// Table is the type's own table.
+	Table string
+	// Key is the natural key: the columns of Table that tell units of a domain apart.
+	Key []string
+	// RepoKey are the columns of Table in which no two units of one repository version may agree; empty for no such rule.
+	RepoKey []string
+	// Names are what clients call the columns of RepoKey, for messages; the columns where nil.
+	Names []string
+}
+
+var contentOrdering = []string{"pk", "pulp_created", "pulp_id", "pulp_labels", "pulp_last_updated", "pulp_type", "timestamp_of_interest", "upstream_id"}
+
+// DefineContent completes the declaration of a type of content: family, filters, ordering, the vulnerability report's place.
+func DefineContent[T any](s *Service, r rest.Resource[T], base func(*T) *Content, ct ContentType) rest.Typed[T] {
+	r.Family, r.Table = Contents, ct.Table
+	r.Filters = append(r.Filters, s.contentFilters()...)
+	r.Ordering = append(slices.Clone(r.Ordering), contentOrdering...)
+	expand := r.Expand
+	r.Expand = func(ctx context.Context, q db.Querier, list []*T) error {
+		if expand == nil {
+			return nil
+		}
+		return expand(ctx, q, list)
+	}
+	t := rest.Define(r)
+	ct.Type = t.Type
+	if ct.Names == nil {
+		ct.Names = ct.RepoKey
+	}
+	s.contents[r.PulpType] = &ct
+	_ = base
+	return t
+}
+
+func (s *Service) contentFilters() []rest.Filter {
+	return append(s.versionFilters(), s.orphanedFilter("NOT EXISTS (SELECT 1 FROM core_repositorycontent rc WHERE rc.content = m.id)"), rest.LabelSelect())
+}
+
+// A GenericContent is a unit in the list over all types.
+type GenericContent struct {
+	Content
+	Artifacts artifactMap `api:"artifacts,req,out" db:"-"`
+}
+
+// An artifactMap gives the artifact of each of a unit's paths; none where it is not downloaded.
+type artifactMap []pathArtifact
+
+type pathArtifact struct {
+	path     string
+	artifact pulp.ID
+}
+
+// AppendAPI writes {"path": href or null}.
+func (m artifactMap) AppendAPI(b []byte, v *rest.View) []byte {
+	b = append(b, '{')
+	for i, a := range m {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendQuote(b, a.path)
+		b = append(b, ':')
+		if a.artifact.IsZero() {
+			b = append(b, "null"...)
+		} else {
+			b = v.AppendRef(b, pulp.RefTo("core.artifact", a.artifact))
+		}
+	}
+	return append(b, '}')
+}
+
+func (s *Service) genericContents() *rest.Type {
+	return rest.Define(rest.Resource[GenericContent]{
+		App: "core", Model: "Content", Path: "content", Family: Contents, Schema: "MultipleArtifactContent",
+		Filters:  append(s.contentFilters(), s.typeFilters(Contents)...),
+		Ordering: []string{"pk"},
+		Expand: func(ctx context.Context, q db.Querier, list []*GenericContent) error {
+			byID := map[pulp.ID]*GenericContent{}
+			ids := make([]pulp.ID, len(list))
+			for i, c := range list {
+				ids[i], byID[c.ID] = c.ID, c
+			}
+			marks, args := db.In(ids)
+			return db.Each(ctx, q, func(rows *sql.Rows) error {
+				var content pulp.ID
+				var a pathArtifact
+				err := rows.Scan(&content, &a.path, &a.artifact)
+				byID[content].Artifacts = append(byID[content].Artifacts, a)
+				return err
+			}, "SELECT content, relative_path, artifact FROM core_contentartifact WHERE content IN "+marks+" ORDER BY relative_path", args...)
+		},
+	}).Type
+}
+
+// typeFilters narrow a generic list by type.
+func (s *Service) typeFilters(f *rest.Family) []rest.Filter {
+	return []rest.Filter{
+		s.typeFilter(f, "pulp_type", false),
+		s.typeFilter(f, "pulp_type__in", true),
+	}
+}
+
+// typeFilter knows the choices only when the plugins are there, so it asks for them late.
+func (s *Service) typeFilter(f *rest.Family, name string, list bool) rest.Filter {
+	return rest.Filter{
+		Name: name, Param: rest.Param{Type: "string", Array: list, EnumOf: f.Name},
+		Where: func(_ context.Context, c *rest.Filtering, v string) (rest.Cond, error) {
+			values := []string{v}
+			if list {
+				values = strings.Split(v, ",")
+			}
+			for _, t := range values {
+				if !slices.Contains(c.Engine.PulpTypes(f.Name), t) {
+					return rest.Cond{}, errs.Field(name, "Select a valid choice. "+t+" is not one of the available choices.")
+				}
+			}
+			marks, args := db.In(values)
+			return rest.Cond{SQL: "m.pulp_type IN " + marks, Args: args}, nil
+		},
+	}
+}
+
+// orphanedFilter selects what nothing uses and nothing touched for so many minutes.
+func (s *Service) orphanedFilter(unused string) rest.Filter {
+	return rest.Filter{Name: "orphaned_for", Param: rest.Param{Type: "number"}, Where: func(_ context.Context, _ *rest.Filtering, v string) (rest.Cond, error) {
+		minutes, err := strconv.ParseFloat(v, 64)
+		if err != nil {
+			return rest.Cond{}, errs.Field("orphaned_for", "Enter a number.")
+		}
+		age := time.Duration(minutes * float64(time.Minute))
+		if minutes < 0 {
+			age = s.OrphanAge
+		}
+		return rest.Cond{SQL: unused + " AND m.timestamp_of_interest < ?", Args: []any{s.Now.Now() - pulp.Time(age.Microseconds())}}, nil
+	}}
+}
+
+// A versionRef is what is needed to ask for a version's content.
+type versionRef struct {
+	id, repo pulp.ID
+	number   int64
+}
+
+func (s *Service) versionOf(ctx context.Context, f *rest.Filtering, v string) (versionRef, error) {
+	if v == "" {
+		return versionRef{}, errs.List("No value supplied for repository version filter")
+	}
+	found, err := f.Engine.Find(ctx, f.Q, Versions.Name, "", v)
+	if errs.Is(err, errs.Invalid) {
+		return versionRef{}, errs.List("URI " + v + " not found for repositoryversion.")
+	}
+	if err != nil {
+		return versionRef{}, err
+	}
+	r := versionRef{id: found.ID}
+	err = f.Q.QueryRow(ctx, "SELECT repository, number FROM core_repositoryversion WHERE id = ?", found.ID).Scan(&r.repo, &r.number)
+	return r, err
+}
+
+// contentIn is the condition that a column of content ids is in a version.
+func contentIn(column string, v versionRef) rest.Cond {
+	return rest.Cond{
+		SQL:  column + " IN (SELECT content FROM core_repositorycontent WHERE repository = ? AND added <= ? AND removed > ?)",
+		Args: []any{v.repo, v.number, v.number},
+	}
+}
+
+func (s *Service) versionFilters() []rest.Filter {
+	make := func(name string, cond func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error)) rest.Filter {
+		return rest.Filter{Name: name, Param: rest.Param{Type: "string"}, Empty: true, Where: func(ctx context.Context, f *rest.Filtering, value string) (rest.Cond, error) {
+			v, err := s.versionOf(ctx, f, value)
+			if err != nil {
+				return rest.Cond{}, err
+			}
+			return cond(ctx, f.Q, v)
+		}}
+	}
+	return []rest.Filter{
+		make("repository_version", func(_ context.Context, _ db.Querier, v versionRef) (rest.Cond, error) {
+			return contentIn("m.id", v), nil
+		}),
+		make("repository_version_added", func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error) {
+			before, err := previousNumber(ctx, q, v)
+			return rest.Cond{
+				SQL: "m.id IN (SELECT content FROM core_repositorycontent WHERE repository = ? AND added <= ? AND removed > ? AND added > ?)" +
+					" AND NOT EXISTS (SELECT 1 FROM core_repositorycontent o WHERE o.repository = ? AND o.content = m.id AND o.added <= ? AND o.removed > ?)",
+				Args: []any{v.repo, v.number, v.number, before, v.repo, before, before},
+			}, err
+		}),
+		make("repository_version_removed", func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error) {
+			before, err := previousNumber(ctx, q, v)
+			return rest.Cond{
+				SQL: "m.id IN (SELECT content FROM core_repositorycontent WHERE repository = ? AND added <= ? AND removed > ? AND removed <= ?)" +
+					" AND NOT EXISTS (SELECT 1 FROM core_repositorycontent o WHERE o.repository = ? AND o.content = m.id AND o.added <= ? AND o.removed > ?)",
+				Args: []any{v.repo, before, before, v.number, v.repo, v.number, v.number},
+			}, err
+		}),
+	}
+}
+
+// previousNumber returns the number of the newest complete version before v; -1 if there is none.
+func previousNumber(ctx context.Context, q db.Querier, v versionRef) (int64, error) {
+	return db.Value[int64](ctx, q, "SELECT COALESCE(MAX(number), -1) FROM core_repositoryversion WHERE repository = ? AND number < ? AND complete", v.repo, v.number)
+}
+
+func (s *Service) artifactVersionFilter() rest.Filter {
+	return rest.Filter{Name: "repository_version", Param: rest.Param{Type: "string"}, Empty: true, Where: func(ctx context.Context, f *rest.Filtering, value string) (rest.Cond, error) {
+		v, err := s.versionOf(ctx, f, value)
+		c := contentIn("ca.content", v)
+		return rest.Cond{SQL: "m.id IN (SELECT ca.artifact FROM core_contentartifact ca WHERE " + c.SQL + ")", Args: c.Args}, err
+	}}
+}
+
+// contentOf reads a filter's value that names a unit.
+func contentOf(ctx context.Context, f *rest.Filtering, v string) (pulp.ID, error) {
+	if v == "" {
+		return pulp.ID{}, errs.List("No value supplied for content filter")
+	}
+	ids, bad, missing, err := f.Engine.FindMany(ctx, f.Q, Contents.Name, []string{v})
+	switch {
+	case err != nil:
+		return pulp.ID{}, err
+	case bad != nil:
+		return pulp.ID{}, errs.List("URI not valid: " + v)
+	case missing != nil:
+		return pulp.ID{}, errs.List("URI " + v + " not found for content.")
+	}
+	return ids[0], nil
+}
+
+// contentFilter is a filter whose value names a unit; cond has one mark for its id.
+func contentFilter(name, cond string) rest.Filter {
+	return rest.Filter{Name: name, Param: rest.Param{Type: "string"}, Empty: true, Where: func(ctx context.Context, f *rest.Filtering, v string) (rest.Cond, error) {
+		id, err := contentOf(ctx, f, v)
+		args := make([]any, strings.Count(cond, "?"))
+		for i := range args {
+			args[i] = id
+		}
+		return rest.Cond{SQL: cond, Args: args}, err
+	}}
+}
+
+// contentInFilter is contentFilter for any of several units; cond has "IN %s" for them.
+func contentInFilter(name, cond string) rest.Filter {
+	return rest.Filter{Name: name, Param: rest.Param{Type: "string", Array: true}, Where: func(ctx context.Context, f *rest.Filtering, v string) (rest.Cond, error) {
+		var ids []pulp.ID
+		for _, s := range strings.Split(v, ",") {
+			id, err := contentOf(ctx, f, s)
+			if err != nil {
+				return rest.Cond{}, err
+			}
+			ids = append(ids, id)
+		}
+		marks, args := db.In(ids)
+		return rest.Cond{SQL: fmt.Sprintf(cond, marks), Args: args}, nil
+	}}
+}

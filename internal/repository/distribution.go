@@ -1,0 +1,154 @@
+package repository
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"granary/internal/content/notice"
+	"granary/internal/db"
+	"granary/internal/errs"
+	"granary/internal/pulp"
+	"granary/internal/rest"
+)
+
+var distributionOrdering = []string{"base_path", "checkpoint", "hidden", "name", "pk", "pulp_created", "pulp_id", "pulp_labels", "pulp_last_updated", "pulp_type"}
+
+func (s *Service) distributionFilters() []rest.Filter {
+	// the version that is served: the pinned one, the pinned publication's, the newest published one, or the latest
+	const served = `EXISTS (SELECT 1 FROM core_repositoryversion v JOIN core_repositorycontent rc ON rc.repository = v.repository AND rc.added <= v.number AND rc.removed > v.number
+		WHERE rc.content = ? AND v.id = COALESCE(m.repository_version, (SELECT p.repository_version FROM core_publication p WHERE p.id = m.publication),
+			(SELECT pv.id FROM core_repositoryversion pv JOIN core_publication p ON p.repository_version = pv.id AND p.complete
+				WHERE pv.repository = m.repository AND pv.complete ORDER BY pv.number DESC, p.created DESC LIMIT 1),
+			(SELECT lv.id FROM core_repositoryversion lv WHERE lv.repository = m.repository AND lv.complete ORDER BY lv.number DESC LIMIT 1)))`
+	return slices.Concat(rest.Text("name", "m.name", rest.NameLookups...), rest.Text("base_path", "m.base_path", "contains", "icontains", "in"), []rest.Filter{
+		rest.LinkTo("repository", "m.repository", Repositories.Name, false), rest.LinkIn("repository", "m.repository", Repositories.Name),
+		rest.Flag("checkpoint", "m.checkpoint"), rest.LabelSelect(), contentFilter("with_content", served),
+	})
+}
+
+// A Serving is what a distribution points at.
+type Serving struct {
+	Publication, Version, Remote pulp.ID
+	Checkpoint                   bool
+}
+
+// DefineDistribution completes the declaration of a type of distribution. serving tells what one points at besides its repository.
+func DefineDistribution[T any](s *Service, r rest.Resource[T], base func(*T) *Distribution, serving func(*T) Serving) rest.Typed[T] {
+	r.Family = Distributions
+	r.Create, r.Update, r.Delete = rest.Task, rest.Immediate, rest.Immediate
+	r.Filters = append(r.Filters, s.distributionFilters()...)
+	r.Ordering = append(slices.Clone(r.Ordering), distributionOrdering...)
+	r.Exclusive = func(ctx context.Context, _ *T) []string {
+		return []string{"pdrn:" + pulp.CallOf(ctx).Domain.ID.String() + ":distributions"}
+	}
+	r.Checks = map[string]func(*T) []string{"base_path": func(v *T) []string { return checkBasePath(base(v).BasePath) }}
+	check, saved, deleting, expand := r.Check, r.Saved, r.Deleting, r.Expand
+	r.Check = func(ctx context.Context, q db.Querier, c *rest.Change[T]) error {
+		if err := s.checkDistribution(ctx, q, base(c.New), serving(c.New)); err != nil || check == nil {
+			return err
+		}
+		return check(ctx, q, c)
+	}
+	r.Saved = func(ctx context.Context, tx *db.Tx, c *rest.Change[T]) error {
+		if err := notice.Changed(ctx, tx, notice.Distribution, base(c.New).ID); err != nil || saved == nil {
+			return err
+		}
+		return saved(ctx, tx, c)
+	}
+	r.Deleting = func(ctx context.Context, tx *db.Tx, v *T) error {
+		if err := notice.Changed(ctx, tx, notice.Distribution, base(v).ID); err != nil || deleting == nil {
+			return err
+		}
+		return deleting(ctx, tx, v)
+	}
+	r.Expand = func(ctx context.Context, q db.Querier, list []*T) error {
+		for _, v := range list {
+			b, to := base(v), serving(v)
+			s.expandDistribution(ctx, b)
+			if !to.Publication.IsZero() || !to.Version.IsZero() {
+				since := b.Updated.String()
+				b.NoChange = &since
+			}
+		}
+		if expand == nil {
+			return nil
+		}
+		return expand(ctx, q, list)
+	}
+	return rest.Define(r)
+}
+
+func (s *Service) genericDistributions() *rest.Type {
+	return rest.Define(rest.Resource[Distribution]{
+		App: "core", Model: "Distribution", Path: "distributions", Family: Distributions,
+		Filters: append(s.distributionFilters(), s.typeFilters(Distributions)...), Ordering: distributionOrdering,
+		Expand: func(ctx context.Context, _ db.Querier, list []*Distribution) error {
+			for _, d := range list {
+				s.expandDistribution(ctx, d)
+			}
+			return nil
+		},
+	}).Type
+}
+
+func (s *Service) genericGuards() *rest.Type {
+	return rest.Define(rest.Resource[Guard]{
+		App: "core", Model: "ContentGuard", Path: "contentguards", Family: Guards,
+		Filters:  append(rest.Text("name", "m.name", rest.NameLookups...), s.typeFilters(Guards)...),
+		Ordering: []string{"description", "name", "pk", "pulp_created", "pulp_id", "pulp_last_updated", "pulp_type"},
+	}).Type
+}
+
+func (s *Service) expandDistribution(ctx context.Context, d *Distribution) {
+	domain := ""
+	if s.API.Domains() {
+		domain = pulp.CallOf(ctx).Domain.Name + "/"
+	}
+	d.BaseURL = s.ContentOrigin + s.ContentPrefix + domain + d.BasePath + "/"
+}
+
+// urlPath is what a base path may hold: the characters that a URL's path has without being encoded.
+var urlPath = regexp.MustCompile(`^[-A-Za-z0-9._~%!$&'()*+,;=@/]+$|^[^\x00-\x7f:?#]+$`)
+
+func checkBasePath(p string) []string {
+	switch {
+	case strings.HasPrefix(p, "/") || strings.HasSuffix(p, "/"):
+		return []string{"Relative path cannot begin or end with slashes."}
+	case strings.ContainsAny(p, " \t\r\n"):
+		return []string{"Relative path cannot contain spaces."}
+	case !urlPath.MatchString(p) || slices.ContainsFunc(strings.Split(p, "/"), func(seg string) bool { return seg == "" || seg == "." || seg == ".." }):
+		return []string{"Enter a valid URL."}
+	}
+	return nil
+}
+
+func (s *Service) checkDistribution(ctx context.Context, q db.Querier, d *Distribution, to Serving) error {
+	var folders []string
+	for i, c := range d.BasePath {
+		if c == '/' {
+			folders = append(folders, d.BasePath[:i])
+		}
+	}
+	marks, args := db.In(folders)
+	args = append(append([]any{pulp.CallOf(ctx).Domain.ID}, args...), d.BasePath+"/", d.BasePath+"0", d.ID[:])
+	name, err := db.Value[string](ctx, q, "SELECT name FROM core_distribution WHERE domain = ? AND (base_path IN "+marks+" OR base_path >= ? AND base_path < ?) AND id <> ? LIMIT 1", args...)
+	switch {
+	case err == nil:
+		return &errs.Error{Kind: errs.Invalid, Fields: map[string]any{"base_path": map[string]any{"base_path": fmt.Sprintf("Overlaps with existing distribution '%s'", name)}}}
+	case !errs.Is(err, errs.NotFound):
+		return err
+	}
+	set := map[string]bool{"repository": !d.Repository.IsZero(), "publication": !to.Publication.IsZero(), "repository_version": !to.Version.IsZero()}
+	for _, pair := range [][2]string{{"publication", "repository_version"}, {"repository", "repository_version"}, {"repository", "publication"}} {
+		if set[pair[0]] && set[pair[1]] {
+			return errs.NonFieldError("Only one of the attributes '%s' and '%s' may be used simultaneously.", pair[0], pair[1])
+		}
+	}
+	if to.Checkpoint && !set["repository"] {
+		return errs.NonFieldError("The 'checkpoint' attribute may only be used with the 'repository' attribute.")
+	}
+	return nil
+}

@@ -1,0 +1,280 @@
+package repository
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"granary/internal/blob"
+	"granary/internal/db"
+	"granary/internal/errs"
+	"granary/internal/pulp"
+	"granary/internal/rest"
+	"granary/internal/task"
+)
+
+// An Upload is a file that a client sends in pieces.
+type Upload struct {
+	rest.Base
+	Size      int64         `api:"size,req"`
+	Completed pulp.Time     `api:"completed,ro,docs"` // clients' models have it
+	Chunks    []UploadChunk `api:"chunks,ro,computed,detail,schema=UploadChunk"`
+}
+
+// An UploadChunk is one piece, in bytes.
+type UploadChunk struct {
+	Offset int64 `api:"offset,ro"`
+	Size   int64 `api:"size,ro"`
+}
+
+type chunkInput struct {
+	File   *rest.File `api:"file,req,wo"`
+	SHA256 *string    `api:"sha256,null,wo"`
+}
+
+type commitInput struct {
+	SHA256 string `api:"sha256,req"`
+}
+
+const taskCommit = "pulpcore.app.tasks.upload.commit"
+
+func (s *Service) defineUploads() rest.Typed[Upload] {
+	return rest.Define(rest.Resource[Upload]{
+		App: "core", Model: "Upload", Path: "uploads", Table: "core_upload",
+		Create: rest.Now, Delete: rest.Now, DetailSchema: "UploadDetail",
+		Checks: map[string]func(*Upload) []string{"size": func(u *Upload) []string {
+			if u.Size < 0 {
+				return []string{"Ensure this value is greater than or equal to 0."}
+			}
+			return nil
+		}},
+		Deleting: s.dropChunks,
+		Expand: func(ctx context.Context, q db.Querier, list []*Upload) error {
+			for _, u := range list {
+				chunks, err := s.chunks(ctx, q, u.ID)
+				if err != nil {
+					return err
+				}
+				for _, c := range chunks {
+					u.Chunks = append(u.Chunks, UploadChunk{c.start, c.size})
+				}
+			}
+			return nil
+		},
+		Filters:  rest.Numbers("size", "m.size", "", "gt", "lt", "range"),
+		Ordering: []string{"pk", "pulp_created", "pulp_id", "pulp_last_updated", "size"},
+		Actions: []rest.Action{
+			{Name: "update", Method: http.MethodPut, Request: chunkInput{}, RequestSchema: "UploadChunk", FormOnly: true, ResponseName: "UploadResponse", Headers: []string{"Content-Range"}, Handle: s.putChunk},
+			{Name: "commit", Request: commitInput{}, RequestSchema: "UploadCommit", Task: true, Handle: s.commitUpload},
+		},
+	})
+}
+
+type chunk struct {
+	id          pulp.ID
+	start, size int64
+}
+
+func (s *Service) chunks(ctx context.Context, q db.Querier, upload pulp.ID) ([]chunk, error) {
+	return db.All(ctx, q, func(rows *sql.Rows) (c chunk, err error) {
+		err = rows.Scan(&c.id, &c.start, &c.size)
+		return c, err
+	}, "SELECT id, start, size FROM core_uploadchunk WHERE upload = ? ORDER BY start", upload)
+}
+
+func (s *Service) chunkKey(id pulp.ID) string { return s.UploadDir + "/" + id.String() }
+
+var contentRange = regexp.MustCompile(`^bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)$`)
+
+// putChunk takes one piece. A piece at the place of an earlier one replaces it; pieces that overlap otherwise are refused.
+func (s *Service) putChunk(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+	u, err := s.Uploads.Object(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	var in chunkInput
+	if err := r.Decode(&in); err != nil {
+		return nil, err
+	}
+	m := contentRange.FindStringSubmatch(strings.TrimSpace(r.HTTP.Header.Get("Content-Range")))
+	if m == nil {
+		return nil, errs.NonFieldError("Invalid or missing content range header.")
+	}
+	start, _ := strconv.ParseInt(m[1], 10, 64)
+	end, _ := strconv.ParseInt(m[2], 10, 64)
+	size := in.File.Stage.Size()
+	switch {
+	case end-start+1 != size:
+		return nil, errs.NonFieldError("Chunk size does not match content range.")
+	case end > u.Size-1:
+		return nil, errs.NonFieldError("End byte is greater than upload size.")
+	case in.SHA256 != nil && !strings.EqualFold(*in.SHA256, in.File.Stage.Digests()[pulp.SHA256]):
+		return nil, errs.List("Checksum does not match chunk upload.")
+	}
+	id := pulp.NewID()
+	s.pieces.RLock()
+	defer s.pieces.RUnlock()
+	if err := in.File.Stage.Commit(ctx, s.chunkKey(id)); err != nil {
+		return nil, err
+	}
+	err = s.DB.Update(ctx, func(tx *db.Tx) error {
+		if err := tx.Lock(ctx, u.ID.String()); err != nil {
+			return err
+		}
+		chunks, err := s.chunks(ctx, tx, u.ID)
+		if err != nil {
+			return err
+		}
+		for _, c := range chunks {
+			switch {
+			case c.start == start:
+				if _, err := tx.Exec(ctx, "DELETE FROM core_uploadchunk WHERE id = ?", c.id); err != nil {
+					return err
+				}
+				s.deleteLater(ctx, tx, s.chunkKey(c.id))
+			case c.start < start+size && start < c.start+c.size:
+				return errs.NonFieldError("The chunk overlaps with the one at offset %d.", c.start)
+			}
+		}
+		_, err = tx.Exec(ctx, "INSERT INTO core_uploadchunk (id, upload, start, size) VALUES (?, ?, ?, ?)", id, u.ID, start, size)
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.Blobs.Delete(ctx, s.chunkKey(id)))
+	}
+	body, err := s.Uploads.JSON(ctx, s.DB, u)
+	return rest.OK(body), err
+}
+
+// deleteLater removes a blob once the transaction is durable. A crash in between leaves a stray file, which orphan cleanup finds.
+func (s *Service) deleteLater(ctx context.Context, tx *db.Tx, key string) {
+	tx.AfterCommit(func() {
+		if err := s.Blobs.Delete(context.WithoutCancel(ctx), key); err != nil {
+			s.Log.WarnContext(ctx, "stray file left", "key", key, "error", err)
+		}
+	})
+}
+
+func (s *Service) dropChunks(ctx context.Context, tx *db.Tx, u *Upload) error {
+	chunks, err := s.chunks(ctx, tx, u.ID)
+	for _, c := range chunks {
+		s.deleteLater(ctx, tx, s.chunkKey(c.id))
+	}
+	return err
+}
+
+// Assemble joins an upload's pieces. The caller closes the stage.
+func (s *Service) Assemble(ctx context.Context, upload pulp.ID) (_ blob.Stage, err error) {
+	u, err := s.Uploads.Get(ctx, s.DB, upload)
+	if err != nil {
+		return nil, err
+	}
+	chunks, err := s.chunks(ctx, s.DB, upload)
+	if err != nil {
+		return nil, err
+	}
+	var at int64
+	for _, c := range chunks {
+		if c.start != at {
+			return nil, errs.NonFieldError("The upload has a gap at byte %d.", at)
+		}
+		at += c.size
+	}
+	if at != u.Size {
+		return nil, errs.NonFieldError("The upload has %d of its %d bytes.", at, u.Size)
+	}
+	stage, err := s.Blobs.Stage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, stage.Close())
+		}
+	}()
+	for _, c := range chunks {
+		f, err := s.Blobs.Open(ctx, s.chunkKey(c.id))
+		if err != nil {
+			return nil, fmt.Errorf("chunk at %d of upload %s: %w", c.start, upload, err)
+		}
+		_, err = io.Copy(stage, readerOf(ctx, f))
+		if err = errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("chunk at %d of upload %s: %w", c.start, upload, err)
+		}
+	}
+	return stage, nil
+}
+
+// readerOf makes reading end with the context.
+func readerOf(ctx context.Context, r io.Reader) io.Reader {
+	return readFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return r.Read(p)
+	})
+}
+
+type readFunc func(p []byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
+// DropUpload deletes an upload with its pieces, in the transaction that made something of it.
+func (s *Service) DropUpload(ctx context.Context, tx *db.Tx, upload pulp.ID) error {
+	u, err := s.Uploads.Get(ctx, tx, upload)
+	if err != nil {
+		return err
+	}
+	return s.Uploads.Remove(ctx, tx, u)
+}
+
+type commitArgs struct {
+	Upload pulp.ID `json:"upload"`
+	SHA256 string  `json:"sha256"`
+}
+
+func (s *Service) commitUpload(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+	u, err := s.Uploads.Object(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	var in commitInput
+	if err := r.Decode(&in); err != nil {
+		return nil, err
+	}
+	return s.API.Dispatch(ctx, task.Spec{Name: taskCommit, Args: commitArgs{u.ID, in.SHA256}, Exclusive: []string{s.Uploads.Ref(u).PRN()}})
+}
+
+func (s *Service) runCommit(ctx context.Context, j *task.Job) (any, error) {
+	var in commitArgs
+	if err := j.Args(&in); err != nil {
+		return nil, err
+	}
+	stage, err := s.Assemble(ctx, in.Upload)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = stage.Close() }()
+	if got := stage.Digests()[pulp.SHA256]; !strings.EqualFold(in.SHA256, got) {
+		return nil, errs.NonFieldError("The sha256 checksum did not match.")
+	}
+	a, fresh, err := s.save(ctx, stage)
+	if err != nil {
+		return nil, err
+	}
+	if !fresh {
+		return nil, errs.NonFieldError("Artifact with sha256 checksum of '%s' already exists.", a.SHA256())
+	}
+	return nil, s.DB.Update(ctx, func(tx *db.Tx) error {
+		if err := j.Created(ctx, tx, pulp.RefTo(s.Artifacts.Label, a.ID)); err != nil {
+			return err
+		}
+		return s.DropUpload(ctx, tx, in.Upload)
+	})
+}
