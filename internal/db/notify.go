@@ -35,7 +35,8 @@ func (t *Tx) Notify(ctx context.Context, channel, payload string) error {
 // have been missed.
 func (d *DB) Listen(ctx context.Context, channels []string, got func(channel, payload string)) {
 	if d.engine == SQLite {
-		d.listenHere(ctx, channels, func() {}, got)
+		defer d.bus.listen(channels, got)()
+		<-ctx.Done()
 		return
 	}
 	d.listenPostgres(ctx, channels, func(lost bool) {
@@ -49,26 +50,13 @@ func (d *DB) Listen(ctx context.Context, channels []string, got func(channel, pa
 // each time when it begins to listen, the first time too. What this process does itself it tells before [DB.Update]
 // returns; on PostgreSQL it may tell it twice. got may be called from several goroutines at once.
 func (d *DB) Follow(ctx context.Context, channels []string, got func(channel, payload string)) {
+	defer d.bus.listen(channels, got)()
 	if d.engine == SQLite {
-		d.listenHere(ctx, channels, func() { got("", "") }, got)
+		got("", "")
+		<-ctx.Done()
 		return
 	}
-	var wg sync.WaitGroup
-	wg.Go(func() { d.listenHere(ctx, channels, func() {}, got) })
 	d.listenPostgres(ctx, channels, func(bool) { got("", "") }, got)
-	wg.Wait()
-}
-
-// listenHere tells what this process does.
-func (d *DB) listenHere(ctx context.Context, channels []string, ready func(), got func(channel, payload string)) {
-	l := &listener{map[string]bool{}, got}
-	for _, c := range channels {
-		l.channels[c] = true
-	}
-	d.bus.add(l)
-	defer d.bus.remove(l)
-	ready()
-	<-ctx.Done()
 }
 
 // listenPostgres tells what any process does. It calls ready each time when it begins to listen, and says whether
@@ -83,19 +71,23 @@ func (d *DB) listenPostgres(ctx context.Context, channels []string, ready func(l
 	}
 }
 
-func (b *bus) add(l *listener) {
+// listen tells got what this process does, until stop is called.
+func (b *bus) listen(channels []string, got func(channel, payload string)) (stop func()) {
+	l := &listener{map[string]bool{}, got}
+	for _, c := range channels {
+		l.channels[c] = true
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.listeners == nil {
 		b.listeners = map[*listener]struct{}{}
 	}
 	b.listeners[l] = struct{}{}
-}
-
-func (b *bus) remove(l *listener) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.listeners, l)
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.listeners, l)
+	}
 }
 
 func (b *bus) send(channel, payload string) {
