@@ -15,6 +15,7 @@ import (
 	"net/http/cookiejar"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -398,25 +399,23 @@ func (c *Client) prepare(r Request) (*job, error) {
 // trusted returns the expected digests that may be trusted. If none of those that there are may, the file is refused.
 func (j *job) trusted(allowed []pulp.Algorithm) (pulp.Digests, error) {
 	want := pulp.Digests{}
-	for _, a := range allowed {
-		if d := j.Digests[a]; d != "" {
+	for _, a := range pulp.Algorithms {
+		if d := j.Digests[a]; d != "" && slices.Contains(allowed, a) {
 			want[a] = d
 		}
 	}
-	if len(want) > 0 {
-		return want, nil
-	}
 	var known []string
-	for _, a := range pulp.Algorithms {
-		if j.Digests[a] != "" {
+	for a, d := range j.Digests {
+		if d != "" {
 			known = append(known, string(a))
 		}
 	}
-	if len(known) > 0 {
-		return nil, j.fail(Untrusted, fmt.Sprintf("Content at the URL '%s' does not contain at least one trusted hasher which is specified in the "+
-			"'ALLOWED_CONTENT_CHECKSUMS' setting. It is known by: %s.", j.shown, strings.Join(known, ", ")), nil)
+	if len(want) > 0 || len(known) == 0 {
+		return want, nil
 	}
-	return want, nil
+	slices.Sort(known)
+	return nil, j.fail(Untrusted, fmt.Sprintf("Content at the URL '%s' does not contain at least one trusted hasher which is specified in the "+
+		"'ALLOWED_CONTENT_CHECKSUMS' setting. It is known by: %s.", j.shown, strings.Join(known, ", ")), nil)
 }
 
 // A memory is a sink that keeps all it gets.

@@ -112,11 +112,12 @@ func TestOpenChecksAtTheEnd(t *testing.T) {
 
 // A fragile server breaks off after each of the given numbers of bytes, and then sends all that is asked for.
 type fragile struct {
-	body   []byte
-	breaks []int
-	etag   string
-	ranges bool // it knows them
-	lies   int  // added to the start of the ranges it sends
+	body    []byte
+	breaks  []int
+	etag    string
+	ranges  bool // it knows them
+	refuses bool // it knows them, and answers 416
+	lies    int  // added to the start of the ranges it sends
 
 	mu   sync.Mutex
 	saw  []string // Range and If-Range
@@ -140,16 +141,21 @@ func (f *fragile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start+f.lies, len(body)-1, len(body)))
 		body, code = body[start:], 206
 	}
+	if f.refuses && r.Header.Get("Range") != "" {
+		w.WriteHeader(416)
+		return
+	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(code)
 	if n < len(f.breaks) {
-		m, _ := w.Write(body[:min(f.breaks[n], len(body))])
-		f.count(m)
+		part := body[:min(f.breaks[n], len(body))]
+		f.count(len(part))
+		w.Write(part)
 		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	}
-	m, _ := w.Write(body)
-	f.count(m)
+	f.count(len(body))
+	w.Write(body)
 }
 
 func (f *fragile) count(n int) {
@@ -176,6 +182,7 @@ func TestOpenGoesOnAfterABreak(t *testing.T) {
 		{"again, with a weak validator", &fragile{breaks: []int{100_000}, ranges: true, etag: `W/"1"`}, nil, []string{"", ""}, size + 100_000},
 		{"again, after a break before the first one", &fragile{breaks: []int{100_000, 50_000}}, nil, []string{"", "", ""}, size + 150_000},
 		{"again, as the server sends other ranges", &fragile{breaks: []int{100_000}, ranges: true, lies: 1}, sums(content), []string{"", "bytes=100000-", ""}, 0},
+		{"again, as the server refuses ranges", &fragile{breaks: []int{100_000}, refuses: true}, sums(content), []string{"", "bytes=100000-", ""}, size + 100_000},
 		{"from the start", &fragile{breaks: []int{0}, ranges: true}, sums(content), []string{"", ""}, size},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -331,4 +338,29 @@ func TestSlowReadersDoNotCount(t *testing.T) {
 			resp.Body.Close()
 		}
 	})
+}
+
+func TestCheck(t *testing.T) {
+	for _, tc := range []struct {
+		want     pulp.Digests
+		wantSize int64
+		got      pulp.Digests
+		gotSize  int64
+		text     string
+	}{
+		{nil, 0, nil, 5, ""},
+		{sums(content), -1, sums(content), 5, ""},
+		{sums(content), 5, sums(content), 5, ""},
+		{pulp.Digests{pulp.MD5: "00"}, 0, sums(content), 5, ""}, // not known, as it is not allowed
+		{pulp.Digests{pulp.SHA256: "00"}, 6, pulp.Digests{pulp.SHA256: "01"}, 5, "A file located at the url http://h/x failed validation due to checksum. Expected '00', Actual '01'"},
+		{sums(content), 6, sums(content), 5, "A file located at the url http://h/x failed validation due to size. Expected '6', Actual '5'"},
+	} {
+		err := download.Check("http://h/x", tc.want, tc.wantSize, tc.got, tc.gotSize)
+		switch {
+		case (err == nil) != (tc.text == ""):
+			t.Errorf("%+v: %v", tc, err)
+		case err != nil && (errs.Describe(err) != tc.text || errs.KindOf(err) != errs.Remote):
+			t.Errorf("%+v: %v", tc, err)
+		}
+	}
 }
