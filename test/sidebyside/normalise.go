@@ -71,7 +71,6 @@ var (
 	numberedText = regexp.MustCompile(`(/users/|/groups/|prn:auth\.user:|prn:auth\.group:|prn:core\.group:)(\d+)\b`)
 	idKind       = regexp.MustCompile(`(?:/api/v3/([a-z_-]+)/[A-Za-z0-9_/-]*|prn:[a-z_]+\.([a-z0-9_]+):)$`)
 	correlation  = regexp.MustCompile(`^[0-9a-f]{32}$`)
-	cookieTime   = regexp.MustCompile(`expires=[^;]+`)
 	httpTime     = regexp.MustCompile(`^[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT$`)
 )
 
@@ -121,8 +120,11 @@ func (n *normaliser) placeholder(id, kind string) string {
 	return n.ids[id]
 }
 
-// unsortedKeys hold objects whose keys come in an order of the database's.
-var unsortedKeys = []string{"result", "versions", "pulp_labels"}
+// Objects under mapKeys and lists under setKeys come in an order of the database's.
+var (
+	mapKeys = []string{"result", "versions", "pulp_labels"}
+	setKeys = []string{"progress_reports"}
+)
 
 // json normalises a body. The path says where the value lies in the answer.
 func (n *normaliser) json(path string, v Value, step *Step) Value {
@@ -140,7 +142,8 @@ func (n *normaliser) json(path string, v Value, step *Step) Value {
 }
 
 func (n *normaliser) value(path string, v Value, step *Step) Value {
-	unordered := slices.ContainsFunc(step.Unordered, func(m Mark) bool { return equals(m.Path, path) })
+	key := path[strings.LastIndexByte(path, '.')+1:]
+	unordered := slices.Contains(setKeys, key) || slices.ContainsFunc(step.Unordered, func(m Mark) bool { return equals(m.Path, path) })
 	switch v := v.(type) {
 	case *Object:
 		if unordered {
@@ -148,7 +151,7 @@ func (n *normaliser) value(path string, v Value, step *Step) Value {
 		}
 		out := &Object{}
 		for _, m := range v.Members {
-			if slices.Contains(unsortedKeys, m.Key) {
+			if _, ok := m.Value.(*Object); ok && slices.Contains(mapKeys, m.Key) {
 				m.Value = sortKeys(m.Value)
 			}
 			value := n.member(path, m, step)
@@ -172,12 +175,12 @@ func (n *normaliser) value(path string, v Value, step *Step) Value {
 }
 
 func (n *normaliser) member(path string, m Member, step *Step) Value {
-	_, text := m.Value.(string)
+	text, isText := m.Value.(string)
 	_, number := m.Value.(json.Number)
 	switch {
-	case m.Key == "traceback" && text:
+	case m.Key == "traceback" && isText:
 		return "<traceback>"
-	case m.Key == "logging_cid" && text:
+	case m.Key == "logging_cid" && correlation.MatchString(text):
 		return "<correlation id>"
 	case m.Key == "id" && number:
 		return "<number>"
@@ -225,7 +228,9 @@ var standard = []Field{
 
 // header normalises an answer's header. Of the API's answers the length is left out, since it depends on names of
 // hosts; that of content is recorded.
-func (n *normaliser) header(resp *http.Response, sent string, content bool, step *Step) []Field {
+func (n *normaliser) header(resp *http.Response, step *Step) []Field {
+	content := strings.HasPrefix(resp.Request.URL.Opaque, contentRoot)
+	sent := resp.Request.Header.Get("Correlation-Id")
 	var out []Field
 	for name, values := range resp.Header {
 		if slices.Contains(unrecorded, name) || !content && name == "Content-Length" {
@@ -240,11 +245,7 @@ func (n *normaliser) header(resp *http.Response, sent string, content bool, step
 			case name == "Etag", name == "Last-Modified" && httpTime.MatchString(value):
 				value = "<present>"
 			case name == "Set-Cookie":
-				value = cookieTime.ReplaceAllString(value, "expires=<date>")
-				cookie, rest, _ := strings.Cut(value, ";")
-				if key, content, _ := strings.Cut(cookie, "="); content != "" && content != `""` {
-					value = key + "=<value>;" + rest
-				}
+				value = cookie(value)
 			}
 			value = n.text(value)
 			if slices.ContainsFunc(step.Volatile, func(m Mark) bool { return strings.EqualFold(m.Path, "header."+name) }) {
@@ -262,6 +263,28 @@ func (n *normaliser) header(resp *http.Response, sent string, content bool, step
 	}
 	slices.SortFunc(out, func(a, b Field) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value)) })
 	return out
+}
+
+// cookie replaces the value and the time of a Set-Cookie header and sorts the attributes.
+func cookie(header string) string {
+	parts := strings.Split(header, ";")
+	if name, value, _ := strings.Cut(parts[0], "="); value != "" && value != `""` {
+		parts[0] = name + "=<value>"
+	}
+	for i, p := range parts[1:] {
+		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+		name = strings.ToLower(name)
+		switch {
+		case name == "expires":
+			parts[i+1] = "expires=<date>"
+		case value != "":
+			parts[i+1] = name + "=" + value
+		default:
+			parts[i+1] = name
+		}
+	}
+	slices.Sort(parts[1:])
+	return strings.Join(parts, "; ")
 }
 
 func hasAll(fields, wanted []Field) bool {

@@ -23,6 +23,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/google/uuid"
 )
 
 // A Runner sends scenarios to one server.
@@ -44,9 +46,10 @@ const (
 // Run executes a scenario, removes what it made, and returns the normalised answers.
 // When a step can't be done (a capture finds nothing, a task does not end) the answers up to there come with the error.
 func (r *Runner) Run(ctx context.Context, s *Scenario) (*Transcript, error) {
-	run := &execution{runner: r, norm: newNormaliser(), vars: map[string]string{}, files: map[string][]byte{}}
+	run := &execution{runner: r, norm: newNormaliser(), vars: map[string]string{}, files: map[string][]byte{}, over: make(chan struct{})}
 	upstream := httptest.NewServer(http.HandlerFunc(run.upstream))
 	defer upstream.Close()
+	defer close(run.over)
 	if err := run.prepare(s, upstream.URL); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
@@ -74,12 +77,13 @@ type execution struct {
 	norm   *normaliser
 	vars   map[string]string
 	files  map[string][]byte
-	made   []string // hrefs to delete, oldest first
+	made   []string      // hrefs to delete, oldest first
+	over   chan struct{} // closed at the end, for requests to the upstream that still hang
 }
 
 func (x *execution) prepare(s *Scenario, upstream string) error {
 	unique := "g" + strings.ToLower(rand.Text()[:9])
-	x.vars["u"] = unique
+	x.vars["u"], x.vars["uuid"] = unique, uuid.NewString()
 	x.vars["URL"], x.vars["API"], x.vars["CONTENT"] = x.runner.URL, apiRoot, contentRoot
 	x.vars["UPSTREAM"], x.vars["FIXTURES"] = upstream, upstream+"/fixtures"
 
@@ -106,14 +110,23 @@ func (x *execution) prepare(s *Scenario, upstream string) error {
 		x.norm.know(u.Host, known.name)
 	}
 	x.norm.know(unique, "<u>")
+	x.norm.know(x.vars["uuid"], "<uuid>")
 	return nil
 }
 
-// upstream plays the remote: it serves the scenario's files below upstream/ and the fixtures.
+// upstream plays the remote: it serves the scenario's files below upstream/ and the fixtures, and below /never/ it
+// lets its clients wait.
 func (x *execution) upstream(w http.ResponseWriter, r *http.Request) {
 	if name, ok := strings.CutPrefix(r.URL.Path, "/fixtures/"); ok && x.runner.Fixtures != "" {
 		http.ServeFileFS(w, r, os.DirFS(x.runner.Fixtures), path.Clean(name))
 		return
+	}
+	if strings.HasPrefix(r.URL.Path, "/never/") {
+		select {
+		case <-r.Context().Done():
+		case <-x.over:
+		}
+		panic(http.ErrAbortHandler) // an empty answer would be an empty manifest
 	}
 	data, ok := x.files["upstream"+r.URL.Path]
 	if !ok {
@@ -158,11 +171,7 @@ type reply struct {
 }
 
 func (x *execution) step(ctx context.Context, step *Step) (*Answer, error) {
-	req, err := x.request(ctx, step)
-	if err != nil {
-		return nil, err
-	}
-	got, err := x.send(req)
+	got, err := x.send(ctx, step)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +180,7 @@ func (x *execution) step(ctx context.Context, step *Step) (*Answer, error) {
 	var failed error
 	for _, action := range step.After {
 		if action.Wait {
-			if got.task, failed = x.wait(ctx, got.json); failed == nil {
+			if got.task, failed = x.waitFor(ctx, action.Path, got.json); failed == nil {
 				a.Waited = true
 			}
 		} else {
@@ -189,8 +198,7 @@ func (x *execution) step(ctx context.Context, step *Step) (*Answer, error) {
 	if step.Ours != nil {
 		norm = norm.aside()
 	}
-	content := strings.HasPrefix(req.URL.Opaque, contentRoot)
-	a.Header = norm.header(got.Response, req.Header.Get("Correlation-Id"), content, step)
+	a.Header = norm.header(got.Response, step)
 	x.body(a, got, step, norm)
 	if a.Waited {
 		a.Task = norm.json("task", got.task, step)
@@ -324,7 +332,11 @@ func (x *execution) part(form *multipart.Writer, p Part) error {
 	return err
 }
 
-func (x *execution) send(req *http.Request) (*reply, error) {
+func (x *execution) send(ctx context.Context, step *Step) (*reply, error) {
+	req, err := x.request(ctx, step)
+	if err != nil {
+		return nil, err
+	}
 	resp, err := x.runner.Client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("send: %w", err)
@@ -340,15 +352,6 @@ func (x *execution) send(req *http.Request) (*reply, error) {
 		}
 	}
 	return got, nil
-}
-
-// get fetches an href as the administrator.
-func (x *execution) call(ctx context.Context, method, href string) (*reply, error) {
-	req, err := x.request(ctx, &Step{Method: method, Target: href})
-	if err != nil {
-		return nil, err
-	}
-	return x.send(req)
 }
 
 // capture sets a variable from an answer.
@@ -405,21 +408,38 @@ func lookup(v Value, at string) Value {
 	return v
 }
 
-// wait polls the task or task group that an answer names until it is over.
-func (x *execution) wait(ctx context.Context, answer Value) (Value, error) {
-	href, isTask := lookup(answer, "task").(string)
-	if !isTask {
-		var ok bool
-		if href, ok = lookup(answer, "task_group").(string); !ok {
-			return nil, errors.New("wait: the answer names no task")
-		}
+// waitFor waits for a given task, or else for the task or task group that an answer names.
+func (x *execution) waitFor(ctx context.Context, href string, answer Value) (Value, error) {
+	href, err := x.expand(href)
+	if err != nil {
+		return nil, err
 	}
+	if href == "" {
+		href, _ = lookup(answer, "task").(string)
+	}
+	if href == "" {
+		href, _ = lookup(answer, "task_group").(string)
+	}
+	if href == "" {
+		return nil, errors.New("wait: the answer names no task")
+	}
+	return x.wait(ctx, href)
+}
+
+var errGone = errors.New("it is gone")
+
+// wait polls a task or task group until it is over.
+func (x *execution) wait(ctx context.Context, href string) (Value, error) {
+	isTask := strings.Contains(href, "/tasks/")
 	ctx, cancel := context.WithTimeout(ctx, x.runner.Timeout)
 	defer cancel()
 	for {
-		got, err := x.call(ctx, http.MethodGet, href)
+		got, err := x.send(ctx, &Step{Method: http.MethodGet, Target: href})
 		if err != nil {
 			return nil, fmt.Errorf("wait for %s: %w", href, err)
+		}
+		if got.StatusCode == http.StatusNotFound {
+			return nil, fmt.Errorf("wait for %s: %w", href, errGone)
 		}
 		if over(got.json, isTask) {
 			x.rememberTask(got.json)
@@ -448,7 +468,9 @@ func over(v Value, isTask bool) bool {
 
 // remember notes what an answer says was made, to delete it at the end.
 func (x *execution) remember(got *reply) {
-	if href := got.Header.Get("Location"); got.StatusCode == http.StatusCreated && href != "" {
+	// A login answers 201 too, and its Location is the user, who was there before.
+	href := got.Header.Get("Location")
+	if got.StatusCode == http.StatusCreated && strings.HasPrefix(href, got.Request.URL.Opaque) {
 		x.made = append(x.made, href)
 	}
 	if href, ok := lookup(got.json, "task").(string); ok && got.StatusCode == http.StatusAccepted {
@@ -471,28 +493,33 @@ var kept = []string{"/content/", "/artifacts/", "/versions/", "/login/"}
 // cleanUp deletes what the scenario made, the newest first, and ignores what is gone already.
 func (x *execution) cleanUp(ctx context.Context) error {
 	for _, href := range slices.Clone(x.made) {
-		if strings.Contains(href, "/tasks/") { // a step may not have waited for it
-			if _, err := x.wait(ctx, &Object{Members: []Member{{"task", href}}}); err != nil {
-				return err
-			}
+		if !strings.Contains(href, "/tasks/") {
+			continue
+		}
+		// A step may not have waited for it, and it may be one that hangs.
+		if _, err := x.send(ctx, &Step{Method: http.MethodPatch, Target: href, Type: "application/json", Body: `{"state": "canceled"}`}); err != nil {
+			return err
+		}
+		if _, err := x.wait(ctx, href); err != nil && !errors.Is(err, errGone) {
+			return err
 		}
 	}
 	for _, href := range slices.Backward(x.made) {
 		if !strings.HasPrefix(href, "/") || slices.ContainsFunc(kept, func(part string) bool { return strings.Contains(href, part) }) {
 			continue
 		}
-		got, err := x.call(ctx, http.MethodDelete, href)
+		got, err := x.send(ctx, &Step{Method: http.MethodDelete, Target: href})
 		if err != nil {
 			return err
 		}
 		if got.StatusCode != http.StatusAccepted {
 			continue
 		}
-		if _, err := x.wait(ctx, got.json); err != nil {
+		task, _ := lookup(got.json, "task").(string)
+		if _, err := x.wait(ctx, task); err != nil {
 			return err
 		}
-		task, _ := lookup(got.json, "task").(string)
-		if _, err := x.call(ctx, http.MethodDelete, task); err != nil {
+		if _, err := x.send(ctx, &Step{Method: http.MethodDelete, Target: task}); err != nil {
 			return err
 		}
 	}

@@ -67,11 +67,11 @@ type Part struct {
 	File bool
 }
 
-// An Action takes place after the answer: a wait for the answer's task, or the capture of a variable.
+// An Action takes place after the answer: a wait for a task, or the capture of a variable.
 type Action struct {
 	Wait bool
 	Name string // the variable's
-	Path string // what it is set to
+	Path string // what the variable is set to; of a wait the task's href, or "" for the one that the answer names
 }
 
 // A Mark names a part of an answer, and why it is treated apart.
@@ -197,6 +197,8 @@ func (p *parser) detail(line string) error {
 			return fmt.Errorf("want NAME=VALUE and no other body, got %q", rest)
 		}
 		s.Parts = append(s.Parts, Part{Name: name, Text: value, File: word == "file"})
+	case "wait":
+		s.After = append(s.After, Action{Wait: true, Path: rest})
 	case "capture":
 		name, path, ok := strings.Cut(rest, " = ")
 		if !ok || !variableName.MatchString(name) || !answerPath.MatchString(path) {
