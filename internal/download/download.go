@@ -4,6 +4,7 @@ package download
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -143,10 +144,11 @@ func New(remote pulp.Remote, o Options) (*Client, error) {
 	if o.Jitter == nil {
 		o.Jitter = rand.N[time.Duration]
 	}
+	concurrency := cmp.Or(max(remote.Concurrency, 0), max(o.Concurrency, 0), defaultConcurrency)
 	c := &Client{
 		o:        o,
-		retries:  firstPositive(remote.MaxRetries, o.MaxRetries, defaultRetries),
-		slots:    semaphore.NewWeighted(int64(min(firstPositive(remote.Concurrency, o.Concurrency, defaultConcurrency), maxConnections))),
+		retries:  cmp.Or(max(remote.MaxRetries, 0), max(o.MaxRetries, 0), defaultRetries),
+		slots:    semaphore.NewWeighted(int64(min(concurrency, maxConnections))),
 		rate:     window{limit: remote.RateLimit},
 		total:    seconds(remote.TotalTimeout, defaultTotal),
 		connect:  seconds(remote.ConnectTimeout, 0),
@@ -223,7 +225,7 @@ func (c *Client) Open(ctx context.Context, r Request) (*Response, error) {
 	}
 	resp := x.response(c)
 	resp.Size = x.size()
-	resp.Body = newStream(c, ctx, cancel, j, x)
+	resp.Body = newStream(ctx, cancel, c, j, x)
 	return resp, nil
 }
 
@@ -364,8 +366,11 @@ type job struct {
 // prepare checks all of a request that can be checked before it is sent.
 func (c *Client) prepare(r Request) (*job, error) {
 	j := &job{Request: r, hide: c.hide, shown: c.hide(r.URL)}
-	if j.Method == "" {
-		j.Method = http.MethodGet
+	j.Method = cmp.Or(r.Method, http.MethodGet)
+	j.Header = http.Header{}
+	for name, values := range r.Header {
+		name = http.CanonicalHeaderKey(name)
+		j.Header[name] = append(j.Header[name], values...)
 	}
 	if j.Method == http.MethodHead {
 		j.Size, j.MaxSize = 0, 0
@@ -434,15 +439,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-func firstPositive(n ...int) int {
-	for _, v := range n {
-		if v > 0 {
-			return v
-		}
-	}
-	return 0
 }
 
 // seconds turns a remote's setting into a duration; 0 or less means the default.

@@ -135,7 +135,7 @@ func (c *Client) request(j *job, method string, at *url.URL, payload []byte, how
 	}
 	for _, extra := range []http.Header{j.Header, more} {
 		for name, values := range extra {
-			h[http.CanonicalHeaderKey(name)] = values
+			h[name] = values
 		}
 	}
 	req := &http.Request{Method: method, URL: at, Header: h, Host: h.Get("Host"), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}

@@ -27,6 +27,7 @@ type stream struct {
 	pause   func(failed *Error) error
 	resumes int    // since there was progress
 	resumed int64  // where the last one was
+	again   bool   // whether it can be asked for again at all
 	ranges  bool   // whether a range request may be tried
 	ifRange string // the validator for it, empty if there is none
 
@@ -38,7 +39,7 @@ type stream struct {
 	closed bool
 }
 
-func newStream(c *Client, ctx context.Context, cancel context.CancelFunc, j *job, x *exchange) *stream { //nolint:revive // ctx is what the closures hold
+func newStream(ctx context.Context, cancel context.CancelFunc, c *Client, j *job, x *exchange) *stream {
 	s := &stream{c: c, j: j, cancel: cancel, x: x, v: newVerifier(j, nil)}
 	s.reopen = func(how coding, more http.Header) (*exchange, error) {
 		if err := c.wait(ctx, j); err != nil {
@@ -54,8 +55,8 @@ func newStream(c *Client, ctx context.Context, cancel context.CancelFunc, j *job
 	if etag := h.Get("ETag"); strings.HasPrefix(etag, `"`) {
 		s.ifRange = etag
 	}
-	s.ranges = !x.decoded && j.Method == http.MethodGet && j.Header.Get("Range") == "" &&
-		!strings.EqualFold(h.Get("Accept-Ranges"), "none") && (s.ifRange != "" || len(j.want) > 0)
+	s.again = j.Method == http.MethodGet && j.Header.Get("Range") == ""
+	s.ranges = !x.decoded && !strings.EqualFold(h.Get("Accept-Ranges"), "none") && (s.ifRange != "" || len(j.want) > 0)
 	return s
 }
 
@@ -128,7 +129,7 @@ func (s *stream) resume(err error) error {
 		if s.v.size-s.resumed >= progress {
 			s.resumes = 0
 		}
-		if !ok || !e.Retryable() || s.resumes >= s.c.retries || s.j.Method != http.MethodGet {
+		if !ok || !e.Retryable() || s.resumes >= s.c.retries || !s.again {
 			return err
 		}
 		s.resumes++

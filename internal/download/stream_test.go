@@ -250,15 +250,17 @@ func TestOpenGivesUp(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
 		handler  http.HandlerFunc
+		header   http.Header
 		reason   download.Reason
 		requests int64
 	}{
-		{"breaks without progress", func(w http.ResponseWriter, r *http.Request) { cut(content, 10_000)(w, r) }, download.Broken, 4},
-		{"file gone", inTurn(cut(content, 10_000), status(404)), download.Status, 2},
-		{"server down", inTurn(cut(content, 10_000), status(500)), download.Status, 4},
+		{"breaks without progress", cut(content, 10_000), nil, download.Broken, 4},
+		{"file gone", inTurn(cut(content, 10_000), status(404)), nil, download.Status, 2},
+		{"server down", inTurn(cut(content, 10_000), status(500)), nil, download.Status, 4},
+		{"part of a file", cut(content, 10_000), http.Header{"range": {"bytes=5-"}}, download.Broken, 1},
 	} {
 		url, n := serve(t, tc.handler)
-		resp, err := newClient(t, pulp.Remote{}, quick(nil)).Open(t.Context(), download.Request{URL: url})
+		resp, err := newClient(t, pulp.Remote{}, quick(nil)).Open(t.Context(), download.Request{URL: url, Header: tc.header})
 		if err != nil {
 			t.Fatal(err)
 		}
