@@ -22,15 +22,17 @@ var containerVariables = map[string]bool{
 var acceptedNames = []string{
 	"ABSOLUTE_URL_OVERRIDES", "ADMINS", "ADMIN_SITE_URL", "APPEND_SLASH", "ASGI_APPLICATION", "AUTH_USER_MODEL", "BASE_DIR", "CACHES", "CONN_MAX_AGE",
 	"CSRF_FAILURE_VIEW", "CSRF_USE_SESSIONS", "DATABASE_ROUTERS", "DATA_UPLOAD_MAX_NUMBER_FILES", "DEBUG_PROPAGATE_EXCEPTIONS", "DEFAULT_AUTO_FIELD",
-	"DEFAULT_CHARSET", "DEFAULT_EXCEPTION_REPORTER", "DEFAULT_FILE_STORAGE", "DEFAULT_FROM_EMAIL", "FORCE_SCRIPT_NAME", "FORMAT_MODULE_PATH", "INSTALLED_APPS",
+	"DEFAULT_CHARSET", "DEFAULT_EXCEPTION_REPORTER", "DEFAULT_FILE_STORAGE", "DEFAULT_FROM_EMAIL",
+	"FILE_UPLOAD_DIRECTORY_PERMISSIONS", "FILE_UPLOAD_HANDLERS", "FILE_UPLOAD_MAX_MEMORY_SIZE", "FILE_UPLOAD_PERMISSIONS", "FORCE_SCRIPT_NAME", "FORMAT_MODULE_PATH", "INSTALLED_APPS",
 	"INTERNAL_IPS", "IGNORABLE_404_URLS", "LANGUAGES", "LOCALE_PATHS", "LOGGING_CONFIG", "LOGOUT_REDIRECT_URL", "MANAGERS", "MEDIA_URL", "MESSAGE_STORAGE", "MESSAGE_TAGS",
-	"PASSWORD_HASHERS", "PASSWORD_RESET_TIMEOUT", "PREPEND_WWW", "ROOT_URLCONF", "SECRET_KEY_FALLBACKS", "SERVER_EMAIL", "SILENCED_SYSTEM_CHECKS", "SITE_ID",
+	"PASSWORD_HASHERS", "PASSWORD_RESET_TIMEOUT", "PREPEND_WWW", "ROOT_URLCONF", "SECRET_KEY_FALLBACKS", "SERVER_EMAIL",
+	"SESSION_CACHE_ALIAS", "SESSION_ENGINE", "SESSION_FILE_PATH", "SESSION_SERIALIZER", "SILENCED_SYSTEM_CHECKS", "SITE_ID",
 	"STATICFILES_DIRS", "STATICFILES_FINDERS", "STATICFILES_STORAGE", "TEMPLATES", "TEST_RUNNER", "USE_I18N", "USE_L10N", "USE_TZ", "WSGI_APPLICATION",
 	"RH_ENTITLEMENT_REQUIRED",
 }
 
 var acceptedPrefixes = []string{
-	"AUTH_LDAP_", "DEFAULT_LOGGING_", "DYNACONF_", "EMAIL_", "FILE_UPLOAD_", "GALAXY_", "HIJACK_", "LANGUAGE_COOKIE_", "SESSION_", "SOCIAL_AUTH_",
+	"AUTH_LDAP_", "EMAIL_", "GALAXY_", "HIJACK_", "LANGUAGE_COOKIE_", "SOCIAL_AUTH_",
 }
 
 func accepted(name string) bool {
@@ -114,6 +116,9 @@ func (l *loader) check(s *Settings) {
 		}
 	}
 	l.checkStorage(s)
+	if s.SecretKey == "SECRET" {
+		l.warn("SECRET_KEY is the text SECRET, which everybody knows")
+	}
 	l.checkAuthentication(s)
 	l.checkPlugins(s)
 	l.checkLevels(s)
@@ -177,19 +182,11 @@ func (l *loader) checkStorage(s *Settings) {
 }
 
 func (l *loader) checkAuthentication(s *Settings) {
-	permissions := s.RestFramework.PermissionClasses
-	if len(permissions) == 0 {
-		l.fail("REST_FRAMEWORK.DEFAULT_PERMISSION_CLASSES", "expected at least one class: without any, everybody may do everything")
-	}
-	for _, c := range permissions {
-		if !isKnown(c, permissionClasses) {
-			l.fail("REST_FRAMEWORK.DEFAULT_PERMISSION_CLASSES", "unknown class %q", c)
-		}
-	}
-	for _, c := range s.AnsiblePermissionClasses {
-		if !isKnown(c, permissionClasses) {
-			l.fail("ANSIBLE_PERMISSION_CLASSES", "unknown class %q", c)
-		}
+	l.checkPermissions("REST_FRAMEWORK.DEFAULT_PERMISSION_CLASSES", s.RestFramework.PermissionClasses)
+	if s.AnsiblePermissionClasses == nil {
+		s.AnsiblePermissionClasses = s.RestFramework.PermissionClasses
+	} else {
+		l.checkPermissions("ANSIBLE_PERMISSION_CLASSES", s.AnsiblePermissionClasses)
 	}
 	skipped := func(name string, classes, known []string) {
 		for _, c := range classes {
@@ -199,7 +196,11 @@ func (l *loader) checkAuthentication(s *Settings) {
 		}
 	}
 	skipped("REST_FRAMEWORK.DEFAULT_AUTHENTICATION_CLASSES", s.RestFramework.AuthenticationClasses, authenticationClasses)
-	skipped("ANSIBLE_AUTHENTICATION_CLASSES", s.AnsibleAuthenticationClasses, authenticationClasses)
+	if s.AnsibleAuthenticationClasses == nil {
+		s.AnsibleAuthenticationClasses = s.RestFramework.AuthenticationClasses
+	} else {
+		skipped("ANSIBLE_AUTHENTICATION_CLASSES", s.AnsibleAuthenticationClasses, authenticationClasses)
+	}
 	skipped("AUTHENTICATION_BACKENDS", s.AuthenticationBackends, authenticationBackends)
 	for _, v := range s.AuthPasswordValidators {
 		skipped("AUTH_PASSWORD_VALIDATORS", []string{v.Name}, passwordValidators)
@@ -210,6 +211,18 @@ func (l *loader) checkAuthentication(s *Settings) {
 		}
 		if !strings.HasPrefix(s.AuthenticationJSONHeaderJQFilter, ".") {
 			l.fail("AUTHENTICATION_JSON_HEADER_JQ_FILTER", "must start with '.', currently it is '%s'", s.AuthenticationJSONHeaderJQFilter)
+		}
+	}
+}
+
+// checkPermissions reports unknown permission classes, which must not be skipped: fewer classes allow more.
+func (l *loader) checkPermissions(name string, classes []string) {
+	if len(classes) == 0 {
+		l.fail(name, "expected at least one class: without any, everybody may do everything")
+	}
+	for _, c := range classes {
+		if !isKnown(c, permissionClasses) {
+			l.fail(name, "unknown class %q", c)
 		}
 	}
 }
@@ -229,7 +242,7 @@ const levelCritical = slog.LevelError + 4
 
 var pythonLevels = map[string]slog.Level{
 	"CRITICAL": levelCritical, "FATAL": levelCritical, "ERROR": slog.LevelError, "WARNING": slog.LevelWarn, "WARN": slog.LevelWarn,
-	"INFO": slog.LevelInfo, "DEBUG": slog.LevelDebug, "NOTSET": slog.LevelDebug,
+	"INFO": slog.LevelInfo, "DEBUG": slog.LevelDebug,
 }
 
 // checkLevels reads the levels out of LOGGING.
@@ -241,13 +254,17 @@ func (l *loader) checkLevels(s *Settings) {
 		case nil:
 		case string:
 			n, ok := pythonLevels[strings.ToUpper(x)]
-			if !ok {
+			switch {
+			case ok:
+				l.levels[logger] = n
+			case strings.EqualFold(x, "NOTSET"): // that of the root logger
+			default:
 				l.fail(path+".level", "expected DEBUG, INFO, WARNING, ERROR or CRITICAL, found %q", x)
-				return
 			}
-			l.levels[logger] = n
 		case int64: // 10 is Python's DEBUG, 20 its INFO, and so on
-			l.levels[logger] = slog.Level((min(max(x, 0), 50) - 20) * 4 / 10)
+			if x > 0 {
+				l.levels[logger] = slog.Level((min(x, 50) - 20) * 4 / 10)
+			}
 		default:
 			l.fail(path+".level", "expected a level, found %s", kindOf(x))
 		}

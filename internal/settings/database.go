@@ -21,6 +21,8 @@ var databaseKeys = []string{
 	"OPTIONS", "PASSWORD", "PORT", "TEST", "TIME_ZONE", "USER",
 }
 
+const sqliteEngine = "django.db.backends.sqlite3"
+
 // database sets what DATABASES.default says.
 func (l *loader) database(out *Database) {
 	const path = "DATABASES.default"
@@ -60,11 +62,8 @@ func (l *loader) database(out *Database) {
 		*out = Database{Engine: Postgres, Conns: l.poolSize(options)}
 		u := l.postgresURL(text, table[findKey(table, "PORT")], options)
 		out.DSN = Secret(u.String())
-	case "django.db.backends.sqlite3":
+	case sqliteEngine:
 		*out = Database{Engine: SQLite, File: text("NAME")}
-		if out.File == "" || out.File == "pulp" { // the latter is PostgreSQL's default
-			l.fail(path+".NAME", "expected the path of a file")
-		}
 		if strings.HasPrefix(out.File, ":") || strings.HasPrefix(out.File, "file:") {
 			l.fail(path+".NAME", "expected the path of a file, found %q", out.File)
 		}
@@ -128,7 +127,7 @@ func (l *loader) postgresURL(text func(string) string, port any, options map[str
 			l.warn("%s.OPTIONS.%s has no effect", path, k)
 		}
 	}
-	u.RawQuery = q.Encode()
+	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // the driver takes a + for itself
 	return u
 }
 

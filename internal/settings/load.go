@@ -81,6 +81,7 @@ type loader struct {
 	env      map[string]string
 	fields   []field
 	known    map[string]bool
+	broken   map[string]bool // settings whose value could not be read, so that checking it makes no sense
 	problems Problems
 }
 
@@ -109,6 +110,11 @@ func Load(o Options) (*Settings, error) {
 	l.resolve()
 	l.derive(s)
 	l.decode(s)
+	l.broken = map[string]bool{}
+	for _, p := range l.problems {
+		name, _, _ := strings.Cut(p.Setting, ".")
+		l.broken[name] = true
+	}
 	l.check(s)
 	if len(l.problems) > 0 {
 		return nil, l.problems
@@ -123,6 +129,9 @@ func (l *loader) warn(format string, args ...any) {
 // fail reports a problem with the setting, or part of one, at path; its source is the last that had a say in it.
 func (l *loader) fail(path, format string, args ...any) {
 	name, _, _ := strings.Cut(path, ".")
+	if l.broken[name] {
+		return
+	}
 	source := ""
 	for _, g := range slices.Backward(l.history[name]) {
 		if concerns(g.path, splitKey(path)) {
@@ -248,13 +257,16 @@ func (l *loader) file(path string, optional bool) {
 	for _, e := range errs {
 		l.problems = append(l.problems, Problem{Source: at(e.line), Text: e.text})
 	}
-	mergeAll := slices.ContainsFunc(bindings, func(b binding) bool { return strings.EqualFold(b.name, mergeKey) && truthy(b.value) })
+	mergeAll := slices.ContainsFunc(bindings, func(b binding) bool {
+		on, _ := boolOf(b.value)
+		return on && strings.EqualFold(b.name, mergeKey)
+	})
 	var list []assignment
 	for _, b := range bindings {
 		name, _, _ := strings.Cut(b.name, "__")
-		isPython := filepath.Ext(path) == ".py"
-		if strings.EqualFold(b.name, mergeKey) || isPython && (strings.HasPrefix(name, "_") || name != strings.ToUpper(name)) {
-			continue // Python's names in lower case are private
+		private := filepath.Ext(path) == ".py" && (strings.HasPrefix(b.name, "_") || name != strings.ToUpper(name))
+		if private || strings.EqualFold(b.name, mergeKey) {
+			continue
 		}
 		list = append(list, assignment{b.name, at(b.line), func(t *typer) (any, error) {
 			v, err := t.nested(b.value, 0)
@@ -488,10 +500,12 @@ func (l *loader) derive(s *Settings) {
 
 	databases, _ := l.values["DATABASES"].(map[string]any)
 	if l.untouched("DATABASES") || databases != nil && len(databases) == 0 {
-		l.give([]string{"DATABASES"}, map[string]any{"default": map[string]any{
-			"ENGINE": "django.db.backends.sqlite3",
-			"NAME":   filepath.Join(s.Data, "db", "pulp.sqlite3"),
-		}}, derivedSource)
+		l.give([]string{"DATABASES"}, map[string]any{"default": map[string]any{"ENGINE": sqliteEngine}}, derivedSource)
+		databases, _ = l.values["DATABASES"].(map[string]any)
+	}
+	main, _ := databases[findKey(databases, "default")].(map[string]any)
+	if name := text(main[findKey(main, "NAME")]); main[findKey(main, "ENGINE")] == sqliteEngine && (name == "" || name == "pulp") { // the latter is PostgreSQL's default
+		l.give([]string{"DATABASES", "default", "NAME"}, filepath.Join(s.Data, "db", "pulp.sqlite3"), derivedSource)
 	}
 	if origin := text(l.values["CONTENT_ORIGIN"]); origin != "" && l.untouched("ANSIBLE_CONTENT_HOSTNAME") {
 		l.give([]string{"ANSIBLE_CONTENT_HOSTNAME"}, strings.TrimSuffix(origin, "/")+"/pulp/content", derivedSource)

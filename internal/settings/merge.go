@@ -91,14 +91,10 @@ func merging(v map[string]any) (m map[string]any, unique, ok bool) {
 			continue
 		}
 		unique = key == mergeUniqueKey
-		switch flag := flag.(type) {
-		case bool:
-			ok = flag
-		case map[string]any: // the table to merge is the key's value
-			return flag, unique, true
-		default:
-			ok = truthy(flag)
+		if table, isTable := flag.(map[string]any); isTable { // it is the table to merge
+			return table, unique, true
 		}
+		ok, _ = boolOf(flag)
 		m = map[string]any{}
 		for k, x := range v {
 			if k != key {
@@ -108,27 +104,6 @@ func merging(v map[string]any) (m map[string]any, unique, ok bool) {
 		return m, unique, ok
 	}
 	return v, false, false
-}
-
-// truthy says whether Python takes the value for true.
-func truthy(v any) bool {
-	switch v := v.(type) {
-	case nil:
-		return false
-	case bool:
-		return v
-	case string:
-		return v != ""
-	case int64:
-		return v != 0
-	case float64:
-		return v != 0
-	case []any:
-		return len(v) > 0
-	case map[string]any:
-		return len(v) > 0
-	}
-	return true
 }
 
 // merge appends a list to the old one, or puts a table into the old one, deeply. Values of another kind replace it.

@@ -107,6 +107,10 @@ func (p *python) statement() {
 		return
 	case first.kind == nameToken && keywords[first.text] != "":
 		p.fail(first.line, "%s%s", keywords[first.text], pythonAdvice)
+	case first.is("@"):
+		p.skip()
+		p.next() // the function or class goes with it
+		p.fail(first.line, "a decorator"+pythonAdvice)
 	case first.kind != nameToken:
 		p.fail(first.line, "expected NAME = value, found %s", first)
 	}
@@ -225,11 +229,12 @@ func (p *python) construct(t token, after string) string {
 func (p *python) store(t target, v any) {
 	b := p.values[t.name]
 	if len(t.keys) == 0 {
+		v = p.copy(v, t.line)
 		if b != nil {
 			p.order = slices.DeleteFunc(p.order, func(n string) bool { return n == t.name })
 		}
 		p.order = append(p.order, t.name)
-		p.values[t.name] = &binding{t.name, p.copy(v, t.line), t.line}
+		p.values[t.name] = &binding{t.name, v, t.line}
 		delete(p.unknown, t.name)
 		return
 	}
@@ -360,6 +365,8 @@ func (p *python) value(refs *bool, depth int) any {
 		return p.name(t, refs)
 	case t.kind == errorToken:
 		p.fail(t.line, "%s", t.text)
+	case t.kind == endToken && p.nesting > 0:
+		p.fail(p.opened, "the bracket that is opened here is not closed")
 	case t.is("*"), t.is("**"):
 		p.fail(t.line, "unpacking with %s%s", t.text, pythonAdvice)
 	case t.is("~"):
@@ -383,6 +390,9 @@ func (p *python) name(t token, refs *bool) any {
 	}
 	if what := keywords[t.text]; what != "" {
 		p.fail(t.line, "%s%s", what, pythonAdvice)
+	}
+	if p.nesting > 0 && t.line > p.opened && p.peek().is("=") { // the next assignment
+		p.fail(p.opened, "the bracket that is opened here is not closed")
 	}
 	b := p.values[t.text]
 	if b == nil {
@@ -418,8 +428,8 @@ func (p *python) comma(closing string) {
 	case t.is(closing):
 	case t.is(","):
 		p.next()
-	case t.kind == endToken, t.kind == newlineToken:
-		p.fail(t.line, "expected %s, found the end of the file", closing)
+	case t.kind == endToken:
+		p.fail(p.opened, "the bracket that is opened here is not closed")
 	case t.kind == errorToken:
 		p.fail(t.line, "%s", t.text)
 	default:
@@ -564,6 +574,7 @@ type lexer struct {
 	pos     int
 	line    int
 	nesting int
+	opened  int  // the line of the outermost bracket
 	started bool // the current line has a token
 }
 
@@ -674,6 +685,9 @@ func (l *lexer) token() token {
 	l.pos += len(text)
 	switch text {
 	case "(", "[", "{":
+		if l.nesting == 0 {
+			l.opened = line
+		}
 		l.nesting++
 	case ")", "]", "}":
 		l.nesting = max(l.nesting-1, 0)
@@ -789,11 +803,8 @@ func (l *lexer) escape(b *strings.Builder, rest string) string {
 		l.pos++
 		return ""
 	}
-	if len(rest) < 2+digits {
-		return "the escape \\" + string(c) + " is too short"
-	}
-	n, err := strconv.ParseUint(rest[2:2+digits], 16, 32)
-	if err != nil || n > unicode.MaxRune || !utf8.ValidRune(rune(n)) {
+	n, err := strconv.ParseUint(rest[2:min(2+digits, len(rest))], 16, 32)
+	if err != nil || len(rest) < 2+digits || n > unicode.MaxRune || !utf8.ValidRune(rune(n)) {
 		return "the escape \\" + string(c) + " names no character"
 	}
 	b.WriteRune(rune(n))

@@ -352,10 +352,10 @@ type Settings struct {
 	AnsibleCollectDownloadLog bool `setting:"ANSIBLE_COLLECT_DOWNLOAD_LOG" default:"false"`
 	// ansible: count downloads.
 	AnsibleCollectDownloadCount bool `setting:"ANSIBLE_COLLECT_DOWNLOAD_COUNT" default:"false"`
-	// ansible: authentication classes of the Galaxy views.
-	AnsibleAuthenticationClasses []string `setting:"ANSIBLE_AUTHENTICATION_CLASSES" default:"@get REST_FRAMEWORK.DEFAULT_AUTHENTICATION_CLASSES"`
-	// ansible: permission classes of the Galaxy views.
-	AnsiblePermissionClasses []string `setting:"ANSIBLE_PERMISSION_CLASSES" default:"@get REST_FRAMEWORK.DEFAULT_PERMISSION_CLASSES"`
+	// ansible: authentication classes of the Galaxy views. By default those of REST_FRAMEWORK.
+	AnsibleAuthenticationClasses []string `setting:"ANSIBLE_AUTHENTICATION_CLASSES" default:"@none"`
+	// ansible: permission classes of the Galaxy views. By default those of REST_FRAMEWORK.
+	AnsiblePermissionClasses []string `setting:"ANSIBLE_PERMISSION_CLASSES" default:"@none"`
 	// ansible: template of the Galaxy API's path.
 	GalaxyAPIRoot string `setting:"GALAXY_API_ROOT" default:"pulp_ansible/galaxy/<path:path>/api/"`
 

@@ -32,6 +32,9 @@ func (s *Settings) RedisConfigured() bool {
 // String keeps secrets out of logs.
 func (s *Settings) String() string { return "settings of " + s.Data }
 
+// LogValue keeps secrets out of logs.
+func (s *Settings) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
 // Get returns the raw value of a setting, also of a part, as DATABASES.default.HOST or DATABASES__default__HOST;
 // case does not matter. It must not be changed. Secrets are not masked.
 func (s *Settings) Get(key string) (value any, ok bool) {
@@ -46,6 +49,20 @@ func (s *Settings) Get(key string) (value any, ok bool) {
 		}
 	}
 	return value, true
+}
+
+// Show returns the value that [Settings.Get] finds as people read it. Secrets are masked unless showSecrets.
+func (s *Settings) Show(key string, showSecrets bool) (text string, ok bool) {
+	v, ok := s.Get(key)
+	if ok && !showSecrets {
+		path := splitKey(key)
+		path[0] = strings.ToUpper(path[0])
+		v = s.raw.mask(path, v)
+	}
+	if !ok {
+		return "", false
+	}
+	return Format(v), true
 }
 
 // An Entry is what is known of one setting, or what one source says of it.
@@ -141,7 +158,7 @@ func maskValue(v any) any {
 	case string:
 		return maskURL(v)
 	case *lazy:
-		return v.String()
+		return maskURL(v.String())
 	case op:
 		return maskValue(v.value)
 	case map[string]any:

@@ -63,6 +63,11 @@ type Storage struct {
 	Options Dict   `key:"OPTIONS"`
 }
 
+// LogValue masks the secrets among the options.
+func (s Storage) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("backend", s.Backend), slog.Any("options", s.Options))
+}
+
 // RestFramework is what counts of REST_FRAMEWORK.
 type RestFramework struct {
 	AuthenticationClasses []string `key:"DEFAULT_AUTHENTICATION_CLASSES"` // in order; the first gives the challenge of a 401
