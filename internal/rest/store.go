@@ -218,7 +218,7 @@ func (t *Type) prepare(ctx context.Context, v reflect.Value) {
 		switch fv := f.value(v); {
 		case f.Kind == Key && fv.Type() == reflect.TypeFor[pulp.ID]() && fv.IsZero():
 			fv.Set(reflect.ValueOf(pulp.NewID()))
-		case (f.Column == "created" || f.Column == "updated") && fv.IsZero():
+		case (f.Column == "created" || f.Column == "updated" || f.Column == "timestamp_of_interest") && fv.IsZero():
 			fv.Set(reflect.ValueOf(now))
 		case f.Column == "pulp_type":
 			fv.SetString(t.PulpType)
