@@ -218,6 +218,22 @@ func In[T any](values []T) (marks string, args []any) {
 	return "(" + strings.Repeat("?, ", len(values)-1) + "?)", args
 }
 
+// TupleIn returns the condition that the columns together are one of rows, and its arguments.
+func (e Engine) TupleIn(columns []string, rows [][]any) (condition string, args []any) {
+	if len(rows) == 0 {
+		return "1 = 0", nil
+	}
+	tuple := "(" + strings.Repeat("?, ", len(columns)-1) + "?)"
+	for _, r := range rows {
+		args = append(args, r...)
+	}
+	list := strings.Repeat(tuple+", ", len(rows)-1) + tuple
+	if e == SQLite { // which takes rows only from VALUES
+		list = "VALUES " + list
+	}
+	return "(" + strings.Join(columns, ", ") + ") IN (" + list + ")", args
+}
+
 // Rebind turns each ? outside of quotes into $1, $2, ….
 func Rebind(query string) string {
 	if !strings.Contains(query, "?") {

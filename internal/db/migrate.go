@@ -17,6 +17,15 @@ type Schema struct {
 	Files     fs.FS
 }
 
+// Dir is the part of an embedded file system below a folder that is there.
+func Dir(files fs.FS, folder string) fs.FS {
+	sub, err := fs.Sub(files, folder)
+	if err != nil {
+		panic(err) // the folder's name is not one
+	}
+	return sub
+}
+
 // Migrate brings the components' tables up to date, in the given order. On PostgreSQL it holds a lock meanwhile,
 // so that it may be started on many machines at once. It returns the names of the migrations that it ran.
 func (d *DB) Migrate(ctx context.Context, schemas []Schema) (ran []string, err error) {

@@ -30,26 +30,18 @@ type ContentType struct {
 
 var contentOrdering = []string{"pk", "pulp_created", "pulp_id", "pulp_labels", "pulp_last_updated", "pulp_type", "timestamp_of_interest", "upstream_id"}
 
-// DefineContent completes the declaration of a type of content: family, filters, ordering, the vulnerability report's place.
-func DefineContent[T any](s *Service, r rest.Resource[T], base func(*T) *Content, ct ContentType) rest.Typed[T] {
+// DefineContent completes the declaration of a type of content: family, table, filters, ordering.
+func DefineContent[T any](s *Service, r rest.Resource[T], ct ContentType) (rest.Typed[T], *ContentType) {
 	r.Family, r.Table = Contents, ct.Table
 	r.Filters = append(r.Filters, s.contentFilters()...)
 	r.Ordering = append(slices.Clone(r.Ordering), contentOrdering...)
-	expand := r.Expand
-	r.Expand = func(ctx context.Context, q db.Querier, list []*T) error {
-		if expand == nil {
-			return nil
-		}
-		return expand(ctx, q, list)
-	}
 	t := rest.Define(r)
 	ct.Type = t.Type
 	if ct.Names == nil {
 		ct.Names = ct.RepoKey
 	}
 	s.contents[r.PulpType] = &ct
-	_ = base
-	return t
+	return t, &ct
 }
 
 func (s *Service) contentFilters() []rest.Filter {

@@ -284,6 +284,9 @@ func (e *Engine) lookup(ctx context.Context, q db.Querier, r reference) (Found, 
 		}
 	}
 	where, args := t.keyCondition(r.key, r.parent)
+	if t.where != "" {
+		where += " AND " + t.where
+	}
 	domain := "m.domain"
 	from := t.queryFrom()
 	switch {

@@ -1,0 +1,21 @@
+-- +goose Up
+CREATE TABLE file_content (
+    id BLOB PRIMARY KEY REFERENCES core_content ON DELETE CASCADE,
+    domain BLOB NOT NULL REFERENCES core_domain,
+    relative_path TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    UNIQUE (domain, relative_path, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX file_content_path ON file_content (relative_path);
+CREATE INDEX file_content_digest ON file_content (digest);
+
+CREATE TABLE file_repository (
+    id BLOB PRIMARY KEY REFERENCES core_repository ON DELETE CASCADE,
+    autopublish INTEGER NOT NULL,
+    manifest TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE file_publication (
+    id BLOB PRIMARY KEY REFERENCES core_publication ON DELETE CASCADE,
+    manifest TEXT
+) STRICT, WITHOUT ROWID;
