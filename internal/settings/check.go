@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"granary/internal/pulp"
+
+	"granary/internal/settings/dynaconf"
 )
 
 // containerVariables begin with PULP_ but are no settings, and have no effect on one process.
@@ -266,7 +268,7 @@ func (l *loader) checkLevels(s *Settings) {
 				l.levels[logger] = slog.Level((min(x, 50) - 20) * 4 / 10)
 			}
 		default:
-			l.fail(path+".level", "expected a level, found %s", kindOf(x))
+			l.fail(path+".level", "expected a level, found %s", dynaconf.Kind(x))
 		}
 	}
 	level("", s.Logging["root"], "LOGGING.root")

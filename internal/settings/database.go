@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"granary/internal/settings/dynaconf"
 )
 
 // Options of PostgreSQL that go into the connection URL, because our driver or the server knows them.
@@ -32,7 +34,7 @@ func (l *loader) database(out *Database) {
 		d.expected("DATABASES", "a table", l.values["DATABASES"])
 		return
 	}
-	table, ok := all[findKey(all, "default")].(map[string]any)
+	table, ok := all[dynaconf.FindKey(all, "default")].(map[string]any)
 	if !ok {
 		l.fail("DATABASES", `expected a table with the key "default"`)
 		return
@@ -43,7 +45,7 @@ func (l *loader) database(out *Database) {
 		}
 	}
 	text := func(key string) string {
-		switch v := table[findKey(table, key)].(type) {
+		switch v := table[dynaconf.FindKey(table, key)].(type) {
 		case nil:
 			return ""
 		case string:
@@ -53,14 +55,14 @@ func (l *loader) database(out *Database) {
 			return ""
 		}
 	}
-	options, ok := table[findKey(table, "OPTIONS")].(map[string]any)
-	if v := table[findKey(table, "OPTIONS")]; !ok && v != nil && v != "" {
+	options, ok := table[dynaconf.FindKey(table, "OPTIONS")].(map[string]any)
+	if v := table[dynaconf.FindKey(table, "OPTIONS")]; !ok && v != nil && v != "" {
 		d.expected(path+".OPTIONS", "a table", v)
 	}
 	switch engine := text("ENGINE"); engine {
 	case "django.db.backends.postgresql", "django.db.backends.postgresql_psycopg2", "":
 		*out = Database{Engine: Postgres, Conns: l.poolSize(options)}
-		u := l.postgresURL(text, table[findKey(table, "PORT")], options)
+		u := l.postgresURL(text, table[dynaconf.FindKey(table, "PORT")], options)
 		out.DSN = Secret(u.String())
 	case sqliteEngine:
 		*out = Database{Engine: SQLite, File: text("NAME")}
@@ -118,7 +120,7 @@ func (l *loader) postgresURL(text func(string) string, port any, options map[str
 		switch {
 		case k == "pool":
 		case slices.Contains(postgresOptions, k):
-			if s, err := scalarText(v); err != nil {
+			if s, err := dynaconf.Text(v); err != nil {
 				decoder{fail: l.fail}.expected(path+".OPTIONS."+k, "a single value", v)
 			} else if v != nil {
 				q.Set(k, s)

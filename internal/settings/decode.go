@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"granary/internal/settings/dynaconf"
 )
 
 // A decoder turns raw values into those of Go. It goes on after an error.
@@ -25,10 +27,10 @@ func (d decoder) expected(path, want string, v any) {
 
 // found describes a value, and quotes it where it is short and no secret.
 func (d decoder) found(path string, v any) string {
-	text, err := scalarText(v)
+	text, err := dynaconf.Text(v)
 	_, inner, _ := strings.Cut(path, ".")
 	if err != nil || v == nil || d.secret || isSecretKey(inner) {
-		return kindOf(v)
+		return dynaconf.Kind(v)
 	}
 	if len(text) > 100 {
 		text = text[:100] + "..."
@@ -36,7 +38,7 @@ func (d decoder) found(path string, v any) string {
 	if s, ok := v.(string); ok {
 		text = strconv.Quote(maskURL(s))
 	}
-	return kindOf(v) + " " + text
+	return dynaconf.Kind(v) + " " + text
 }
 
 // decode sets out to the raw value. Nothing (nil) is the zero value.
@@ -129,7 +131,7 @@ func (d decoder) structure(out reflect.Value, v any, path string) {
 	}
 	for i, t := 0, out.Type(); i < t.NumField(); i++ {
 		key := t.Field(i).Tag.Get("key")
-		if x, ok := table[findKey(table, key)]; ok {
+		if x, ok := table[dynaconf.FindKey(table, key)]; ok {
 			d.decode(out.Field(i), x, path+"."+key, rulesOf(t.Field(i).Tag))
 		}
 	}

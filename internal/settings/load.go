@@ -19,6 +19,9 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+
+	"granary/internal/settings/dynaconf"
+	"granary/internal/settings/pyliteral"
 )
 
 // Options say where settings come from.
@@ -134,7 +137,7 @@ func (l *loader) fail(path, format string, args ...any) {
 	}
 	source := ""
 	for _, g := range slices.Backward(l.history[name]) {
-		if concerns(g.path, splitKey(path)) {
+		if concerns(g.path, dynaconf.SplitKey(path)) {
 			source = g.source
 			break
 		}
@@ -157,11 +160,11 @@ func (l *loader) give(path []string, v any, source string) {
 	path = slices.Clone(path)
 	path[0] = strings.ToUpper(path[0])
 	l.history[path[0]] = append(l.history[path[0]], given{path, v, source})
-	set(l.values, path, v)
+	dynaconf.Set(l.values, path, v)
 	if _, ok := l.values[path[0]]; !ok { // deleted: back to the default
 		for _, g := range l.history[path[0]] {
 			if g.source == defaultSource {
-				set(l.values, path[:1], g.value)
+				dynaconf.Set(l.values, path[:1], g.value)
 			}
 		}
 	}
@@ -181,7 +184,7 @@ func (l *loader) defaults() {
 			continue
 		}
 		l.known[f.Name] = true
-		v, err := (&typer{}).variable(strings.ReplaceAll(f.Default, "{fqdn}", host))
+		v, err := (&dynaconf.Typer{}).Variable(strings.ReplaceAll(f.Default, "{fqdn}", host))
 		if err != nil {
 			l.problems = append(l.problems, Problem{f.Name, defaultSource, err.Error()}) // a mistake in the table
 		}
@@ -238,15 +241,15 @@ func (l *loader) file(path string, optional bool) {
 		l.problems = append(l.problems, Problem{Source: path, Text: err.Error()})
 		return
 	}
-	var bindings []binding
-	var errs []lineError
+	var bindings []pyliteral.Binding
+	var errs []pyliteral.Error
 	switch filepath.Ext(path) {
 	case ".py":
-		bindings, errs = parsePython(src)
+		bindings, errs = pyliteral.Parse(src)
 	case ".toml":
 		bindings, errs = parseTOMLFile(src)
 	default:
-		errs = []lineError{{0, "settings files end in .py or .toml"}}
+		errs = []pyliteral.Error{{Text: "settings files end in .py or .toml"}}
 	}
 	at := func(line int) string {
 		if line == 0 {
@@ -255,23 +258,26 @@ func (l *loader) file(path string, optional bool) {
 		return path + ":" + strconv.Itoa(line)
 	}
 	for _, e := range errs {
-		l.problems = append(l.problems, Problem{Source: at(e.line), Text: e.text})
+		l.problems = append(l.problems, Problem{Source: at(e.Line), Text: e.Text})
 	}
-	mergeAll := slices.ContainsFunc(bindings, func(b binding) bool {
-		on, _ := boolOf(b.value)
-		return on && strings.EqualFold(b.name, mergeKey)
+	mergeAll := slices.ContainsFunc(bindings, func(b pyliteral.Binding) bool {
+		on, _ := boolOf(b.Value)
+		return on && strings.EqualFold(b.Name, dynaconf.MergeKey)
 	})
 	var list []assignment
 	for _, b := range bindings {
-		name, _, _ := strings.Cut(b.name, "__")
-		private := filepath.Ext(path) == ".py" && (strings.HasPrefix(b.name, "_") || name != strings.ToUpper(name))
-		if private || strings.EqualFold(b.name, mergeKey) {
+		name, _, _ := strings.Cut(b.Name, "__")
+		private := filepath.Ext(path) == ".py" && (strings.HasPrefix(b.Name, "_") || name != strings.ToUpper(name))
+		if private || strings.EqualFold(b.Name, dynaconf.MergeKey) {
 			continue
 		}
-		list = append(list, assignment{b.name, at(b.line), func(t *typer) (any, error) {
-			v, err := t.nested(b.value, 0)
-			if mergeAll && container(v) {
-				v = op{kind: "merge", value: v}
+		list = append(list, assignment{b.Name, at(b.Line), func(t *dynaconf.Typer) (any, error) {
+			v, err := t.Nested(b.Value)
+			switch v.(type) {
+			case []any, map[string]any:
+				if mergeAll {
+					v = dynaconf.Op{Kind: "merge", Value: v}
+				}
 			}
 			return v, err
 		}})
@@ -300,22 +306,22 @@ func cause(err error) error {
 	return err
 }
 
-// parseTOMLFile reads a settings file in TOML.
-func parseTOMLFile(src string) ([]binding, []lineError) {
-	if tooDeep(src) {
-		return nil, []lineError{{1, errDepth.Error()}}
+// parseTOMLFile reads a settings file in TOML, in the terms of one in Python.
+func parseTOMLFile(src string) ([]pyliteral.Binding, []pyliteral.Error) {
+	if dynaconf.TooDeep(src) {
+		return nil, []pyliteral.Error{{Line: 1, Text: dynaconf.ErrDepth.Error()}}
 	}
 	var doc map[string]any
 	if _, err := toml.Decode(src, &doc); err != nil {
 		if e, ok := errors.AsType[toml.ParseError](err); ok {
-			return nil, []lineError{{e.Position.Line, e.Message}}
+			return nil, []pyliteral.Error{{Line: e.Position.Line, Text: e.Message}}
 		}
-		return nil, []lineError{{0, err.Error()}}
+		return nil, []pyliteral.Error{{Text: err.Error()}}
 	}
 	lines := tomlLines(src)
-	var out []binding
+	var out []pyliteral.Binding
 	for _, name := range slices.Sorted(maps.Keys(doc)) {
-		out = append(out, binding{name, doc[name], lines[name]})
+		out = append(out, pyliteral.Binding{Name: name, Value: doc[name], Line: lines[name]})
 	}
 	return out, nil
 }
@@ -358,7 +364,7 @@ func (l *loader) variables(prefix string) {
 		if text == "None" || text == "null" || text == "none" {
 			l.warn(`%s: the value is the text %q; write "@none" for no value`, name, text)
 		}
-		list = append(list, assignment{rest, name, func(t *typer) (any, error) { return t.variable(text) }})
+		list = append(list, assignment{rest, name, func(t *dynaconf.Typer) (any, error) { return t.Variable(text) }})
 	}
 	l.assign(list)
 }
@@ -374,7 +380,7 @@ var serviceVariable = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_
 type assignment struct {
 	name   string // with __ between the parts
 	source string
-	value  func(*typer) (any, error)
+	value  func(*dynaconf.Typer) (any, error)
 }
 
 // assign takes what a source says, whole settings before parts of them.
@@ -403,13 +409,13 @@ func (l *loader) assign(list []assignment) {
 			}
 			l.warn("%s: there is no setting %s%s", a.source, top, hint)
 		}
-		t := &typer{}
+		t := &dynaconf.Typer{}
 		v, err := a.value(t)
 		if err != nil {
 			l.problems = append(l.problems, Problem{strings.Join(append([]string{top}, path[1:]...), "."), a.source, err.Error()})
 			continue
 		}
-		for _, n := range t.notes {
+		for _, n := range t.Notes {
 			l.warn("%s: the value %s", describe(a), n)
 		}
 		l.give(path, v, a.source)
@@ -435,7 +441,7 @@ func (l *loader) badPath(path []string) string {
 			return "items of a list cannot be given by number; it is ignored (use @insert, or write the whole list)"
 		}
 		table, _ := old.(map[string]any)
-		old = table[findKey(table, part)]
+		old = table[dynaconf.FindKey(table, part)]
 	}
 	return ""
 }
@@ -478,10 +484,10 @@ func distance(a, b string, limit int) int {
 
 // resolve works out the values that name others.
 func (l *loader) resolve() {
-	r := &resolver{values: l.values, env: l.env}
+	r := &dynaconf.Resolver{Values: l.values, Env: l.env}
 	done := make(map[string]any, len(l.values))
 	for _, name := range slices.Sorted(maps.Keys(l.values)) {
-		v, err := r.resolve(l.values[name])
+		v, err := r.Resolve(l.values[name])
 		if err != nil {
 			l.fail(name, "%s", err)
 			continue
@@ -503,8 +509,8 @@ func (l *loader) derive(s *Settings) {
 		l.give([]string{"DATABASES"}, map[string]any{"default": map[string]any{"ENGINE": sqliteEngine}}, derivedSource)
 		databases, _ = l.values["DATABASES"].(map[string]any)
 	}
-	main, _ := databases[findKey(databases, "default")].(map[string]any)
-	if name := text(main[findKey(main, "NAME")]); main[findKey(main, "ENGINE")] == sqliteEngine && (name == "" || name == "pulp") { // the latter is PostgreSQL's default
+	main, _ := databases[dynaconf.FindKey(databases, "default")].(map[string]any)
+	if name := text(main[dynaconf.FindKey(main, "NAME")]); main[dynaconf.FindKey(main, "ENGINE")] == sqliteEngine && (name == "" || name == "pulp") { // the latter is PostgreSQL's default
 		l.give([]string{"DATABASES", "default", "NAME"}, filepath.Join(s.Data, "db", "pulp.sqlite3"), derivedSource)
 	}
 	if origin := text(l.values["CONTENT_ORIGIN"]); origin != "" && l.untouched("ANSIBLE_CONTENT_HOSTNAME") {

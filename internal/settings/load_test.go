@@ -364,8 +364,55 @@ func TestFileMergesAsAWhole(t *testing.T) {
 		write(t, "b.py", "dynaconf_merge = True\nALLOWED_HOSTS = ['b']\nCACHE_SETTINGS = {'y': 2}\nAPI_ROOT = '/b/'"),
 	}})
 	v, _ := s.Get("CACHE_SETTINGS")
-	if diff := cmp.Diff([]any{[]string{"a", "b"}, table{"x": int64(1), "y": int64(2)}, "/b/"}, []any{s.AllowedHosts, v, s.APIRoot}); diff != "" {
+	if diff := cmp.Diff([]any{[]string{"a", "b"}, map[string]any{"x": int64(1), "y": int64(2)}, "/b/"}, []any{s.AllowedHosts, v, s.APIRoot}); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// What a name says in a file in Python, beside its value.
+func TestNamesInPythonFiles(t *testing.T) {
+	for _, tc := range []struct {
+		src  string
+		want any // of V
+	}{
+		{"V = '@int 5'", int64(5)}, // markers count, TOML does not
+		{"V = ['@none', '42', 'true', '[1]']", []any{nil, "42", "true", "[1]"}},
+		{"V__a__B = 1", map[string]any{"a": map[string]any{"B": int64(1)}}},
+		{"V__a = 1\nV = {'b': 2}", map[string]any{"a": int64(1), "b": int64(2)}}, // whole settings come before their parts
+		{"v = 1\nVv = 2\n_V = 3\n__V = 4", nil},                                  // private
+		{"V = 1\nV = 2", int64(2)},
+	} {
+		s := load(t, Options{Files: []string{write(t, "settings.py", tc.src)}})
+		got, _ := s.Get("V")
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s\n(-want +got):\n%s", tc.src, diff)
+		}
+	}
+	_, err := Load(Options{Files: []string{write(t, "settings.py", "A = 1\nV = '@int x'")}})
+	if err == nil || !strings.HasPrefix(err.Error(), "V (") || !strings.HasSuffix(err.Error(), "settings.py:2): @int: expected a whole number") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestDeletedSettingIsTheDefault(t *testing.T) {
+	s := load(t, Options{Files: []string{write(t, "settings.py", "ALLOWED_HOSTS = ['a']")}, Environ: []string{"PULP_ALLOWED_HOSTS=@del", "PULP_V=1", "PULP_v=@del"}})
+	if diff := cmp.Diff([]string{"*"}, s.AllowedHosts); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if v, ok := s.Get("V"); ok {
+		t.Errorf("V is %v, want nothing", v)
+	}
+}
+
+func TestItemsByNumberAreRefused(t *testing.T) {
+	for _, name := range []string{"PULP_ALLOWED_HOSTS___0", "PULP_ALLOWED_HOSTS__0", "PULP_ALLOWED_HOSTS____0", "PULP_ALLOWED_HOSTS__", "PULP___x", "PULP_"} {
+		s := load(t, Options{Environ: []string{name + "=x"}})
+		if diff := cmp.Diff([]string{"*"}, s.AllowedHosts); diff != "" {
+			t.Errorf("%s changed the list:\n%s", name, diff)
+		}
+		if w := s.Warnings(); len(w) != 1 || !strings.HasPrefix(w[0], name+": ") || !strings.Contains(w[0], "it is ignored") {
+			t.Errorf("%s: warnings %q, want one that it is ignored", name, w)
+		}
 	}
 }
 
@@ -394,27 +441,6 @@ func TestGet(t *testing.T) {
 		}
 		if got, ok := s.Show(key, true); ok {
 			t.Errorf("Show(%q) is %q, want nothing", key, got)
-		}
-	}
-}
-
-func TestFormat(t *testing.T) {
-	for _, tc := range []struct {
-		v    any
-		want string
-	}{
-		{"http://x", "http://x"},
-		{true, "True"},
-		{nil, "None"},
-		{1.5, "1.5"},
-		{2.0, "2.0"},
-		{int64(7), "7"},
-		{list{int64(1), "<&>", nil, true}, `[1,"<&>",null,true]`},
-		{table{"b": table{"c": 1.0}, "a": list{}}, `{"a":[],"b":{"c":1}}`},
-		{list{worth(t, "inf"), worth(t, "nan"), worth(t, "2024-01-01")}, `["inf","nan","2024-01-01"]`},
-	} {
-		if got := Format(tc.v); got != tc.want {
-			t.Errorf("Format(%#v) is %s, want %s", tc.v, got, tc.want)
 		}
 	}
 }

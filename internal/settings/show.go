@@ -1,16 +1,13 @@
 package settings
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
 	"log/slog"
 	"maps"
-	"math"
 	"regexp"
 	"slices"
 	"strings"
-	"time"
+
+	"granary/internal/settings/dynaconf"
 )
 
 // Warnings returns what is odd but does not keep the server from starting, for the caller to print.
@@ -39,12 +36,12 @@ func (s *Settings) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // case does not matter. It must not be changed. Secrets are not masked.
 func (s *Settings) Get(key string) (value any, ok bool) {
 	value = s.raw.values
-	for _, part := range splitKey(key) {
+	for _, part := range dynaconf.SplitKey(key) {
 		table, isTable := value.(map[string]any)
 		if !isTable {
 			return nil, false
 		}
-		if value, ok = table[findKey(table, part)]; !ok {
+		if value, ok = table[dynaconf.FindKey(table, part)]; !ok {
 			return nil, false
 		}
 	}
@@ -55,7 +52,7 @@ func (s *Settings) Get(key string) (value any, ok bool) {
 func (s *Settings) Show(key string, showSecrets bool) (text string, ok bool) {
 	v, ok := s.Get(key)
 	if ok && !showSecrets {
-		path := splitKey(key)
+		path := dynaconf.SplitKey(key)
 		path[0] = strings.ToUpper(path[0])
 		v = s.raw.mask(path, v)
 	}
@@ -91,21 +88,21 @@ func (s *Settings) List(showSecrets bool) []Entry {
 
 // Inspect returns what each source says of a setting or a part of one, the one that wins last; nil for a key that none speaks of.
 func (s *Settings) Inspect(key string, showSecrets bool) []Entry {
-	path := splitKey(key)
+	path := dynaconf.SplitKey(key)
 	var out []Entry
 	for _, g := range s.raw.history[strings.ToUpper(path[0])] {
 		if !concerns(g.path, path) {
 			continue
 		}
 		e := Entry{Name: strings.Join(g.path, "."), Value: g.value, Source: g.source, How: "set"}
-		if o, ok := g.value.(op); ok {
-			e.How, e.Value = o.kind, o.value
+		if o, ok := g.value.(dynaconf.Op); ok {
+			e.How, e.Value = o.Kind, o.Value
 		}
 		at := slices.Clone(g.path)
 		missing := false
 		for i := len(g.path); i < len(path) && !missing; i++ { // the source gives a whole of which path is a part
 			table, ok := e.Value.(map[string]any)
-			k := findKey(table, path[i])
+			k := dynaconf.FindKey(table, path[i])
 			if e.Value, ok = table[k]; !ok {
 				missing = true
 			}
@@ -157,10 +154,10 @@ func maskValue(v any) any {
 	switch v := v.(type) {
 	case string:
 		return maskURL(v)
-	case *lazy:
+	case *dynaconf.Lazy:
 		return maskURL(v.String())
-	case op:
-		return maskValue(v.value)
+	case dynaconf.Op:
+		return maskValue(v.Value)
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for k, x := range v {
@@ -189,47 +186,10 @@ func (d Dict) GoString() string { return d.String() }
 // LogValue is String, for logs.
 func (d Dict) LogValue() slog.Value { return slog.StringValue(d.String()) }
 
-// Format writes a value as the reference's tool does: texts as they are, True, False and None, lists and tables as JSON.
+// Format writes a raw value as the reference's tool does: texts as they are, True, False and None, lists and tables as JSON.
 func Format(v any) string {
-	if text, err := scalarText(v); err == nil {
-		return text
+	if d, ok := v.(Dict); ok {
+		v = map[string]any(d)
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(jsonable(v)); err != nil {
-		return fmt.Sprint(v)
-	}
-	return strings.TrimSuffix(b.String(), "\n")
-}
-
-// jsonable returns the value with what JSON has no form for as text.
-func jsonable(v any) any {
-	switch v := v.(type) {
-	case time.Time:
-		return timeText(v)
-	case float64:
-		if math.IsInf(v, 0) || math.IsNaN(v) {
-			return floatText(v)
-		}
-	case *lazy:
-		return v.String()
-	case op:
-		return jsonable(v.value)
-	case Dict:
-		return jsonable(map[string]any(v))
-	case map[string]any:
-		out := make(map[string]any, len(v))
-		for k, x := range v {
-			out[k] = jsonable(x)
-		}
-		return out
-	case []any:
-		out := make([]any, len(v))
-		for i, x := range v {
-			out[i] = jsonable(x)
-		}
-		return out
-	}
-	return v
+	return dynaconf.Format(v)
 }

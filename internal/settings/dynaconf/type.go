@@ -1,4 +1,6 @@
-package settings
+// Package dynaconf gives the texts of settings their types, and merges what several sources say, as the library of that
+// name does for Pulp: see [Typer], [Set] and [Resolver].
+package dynaconf
 
 import (
 	"encoding/json"
@@ -14,8 +16,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// A lazy value is text that names other settings; it is worked out when all sources are read.
-type lazy struct {
+// A Lazy value is text that names other settings; it is worked out when all sources are read.
+type Lazy struct {
 	kind  string   // format, jinja or get
 	text  string   // what follows the marker
 	casts []string // int, float, ...: what is made of the result, in order
@@ -25,7 +27,7 @@ type lazy struct {
 }
 
 // String returns the text that the value was given as.
-func (z *lazy) String() string {
+func (z *Lazy) String() string {
 	var b strings.Builder
 	for _, c := range slices.Backward(z.casts) {
 		b.WriteString("@" + c + " ")
@@ -33,11 +35,11 @@ func (z *lazy) String() string {
 	return b.String() + "@" + z.kind + " " + z.text
 }
 
-// An op is a value that changes what earlier sources gave, instead of replacing it.
-type op struct {
-	kind  string // merge, merge_unique, insert or delete
-	index int    // of insert
-	value any
+// An Op is a value that changes what earlier sources gave, instead of replacing it.
+type Op struct {
+	Kind  string // merge, merge_unique, insert or delete
+	Index int    // of insert
+	Value any
 }
 
 const (
@@ -46,26 +48,28 @@ const (
 	maxText  = 1 << 20
 )
 
-// A typer gives text a type, as the reference's settings library (dynaconf) does. The zero value is ready.
-type typer struct {
-	notes []string // what is odd about the text, without quoting it: it may be a password
+// A Typer gives text a type, as the reference's settings library (dynaconf) does. The zero value is ready.
+type Typer struct {
+	Notes []string // what is odd about the text, without quoting it: it may be a password
 }
 
+// ErrDepth says that a text nests too deeply to be read.
+var ErrDepth = errors.New("too deeply nested")
+
 var (
-	errDepth = errors.New("too deeply nested")
 	marker   = regexp.MustCompile(`^@[a-z_]+$`)
 	pair     = regexp.MustCompile(`^\s*([A-Za-z_][\w.-]*)\s*=(.*)$`)
 	noSecond = regexp.MustCompile(`(^|[T ])\d\d:\d\d$`)
 )
 
-// variable returns the value of a variable's text: a boolean, what the marker at its start says, the right
+// Variable returns the value of a variable's text: a boolean, what the marker at its start says, the right
 // side of a TOML assignment, or else the text.
-func (t *typer) variable(text string) (any, error) { return t.text(text, true, 0) }
+func (t *Typer) Variable(text string) (any, error) { return t.text(text, true, 0) }
 
 // literal does the same for a text from a settings file, where only markers count.
-func (t *typer) literal(text string) (any, error) { return t.text(text, false, 0) }
+func (t *Typer) literal(text string) (any, error) { return t.text(text, false, 0) }
 
-func (t *typer) text(text string, typed bool, depth int) (any, error) {
+func (t *Typer) text(text string, typed bool, depth int) (any, error) {
 	if typed {
 		switch strings.TrimSpace(text) {
 		case "true", "True":
@@ -82,14 +86,14 @@ func (t *typer) text(text string, typed bool, depth int) (any, error) {
 	}
 	if typed {
 		if v, ok := parseTOML(text); ok {
-			return t.nested(v, 0)
+			return t.Nested(v)
 		}
 	}
 	return text, nil
 }
 
 // marked applies the marker at the text's start; ok is false where there is none.
-func (t *typer) marked(text string, typed bool, depth int) (v any, ok bool, err error) {
+func (t *Typer) marked(text string, typed bool, depth int) (v any, ok bool, err error) {
 	if depth > 8 {
 		return nil, false, errors.New("too many markers in one another")
 	}
@@ -99,32 +103,32 @@ func (t *typer) marked(text string, typed bool, depth int) (v any, ok bool, err 
 		v, err = t.castText(name[1:], rest, depth)
 	case "@none", "@null", "@note", "@comment", "@empty":
 	case "@del":
-		v = op{kind: "delete"}
+		v = Op{Kind: "delete"}
 	case "@merge", "@merge_unique":
 		v, err = t.mergeOperand(rest, depth)
-		v = op{kind: name[1:], value: v}
+		v = Op{Kind: name[1:], Value: v}
 	case "@insert":
-		o := op{kind: "insert"}
+		o := Op{Kind: "insert"}
 		if first, after, ok := strings.Cut(rest, " "); ok {
 			if i, err := strconv.Atoi(first); err == nil {
-				o.index, rest = i, after
+				o.Index, rest = i, after
 			}
 		}
-		o.value, err = t.text(rest, true, depth+1)
+		o.Value, err = t.text(rest, true, depth+1)
 		v = o
 	case "@format", "@jinja":
-		v = &lazy{kind: name[1:], text: rest}
+		v = &Lazy{kind: name[1:], text: rest}
 	case "@get":
 		if strings.TrimSpace(rest) == "" {
 			err = errors.New("@get needs the name of a setting")
 		}
-		v = &lazy{kind: "get", text: rest}
+		v = &Lazy{kind: "get", text: rest}
 	case "@reset":
-		t.notes = append(t.notes, "needs no @reset: a value replaces the earlier one anyway")
+		t.Notes = append(t.Notes, "needs no @reset: a value replaces the earlier one anyway")
 		v, err = t.text(rest, true, depth+1)
 	default:
 		if marker.MatchString(name) {
-			t.notes = append(t.notes, `begins with "@" but has no known marker, so it is taken as text`)
+			t.Notes = append(t.Notes, `begins with "@" but has no known marker, so it is taken as text`)
 		}
 		return nil, false, nil
 	}
@@ -132,13 +136,13 @@ func (t *typer) marked(text string, typed bool, depth int) (v any, ok bool, err 
 }
 
 // castText makes a number or the like of what follows the marker, which may have a marker of its own.
-func (t *typer) castText(kind, rest string, depth int) (any, error) {
+func (t *Typer) castText(kind, rest string, depth int) (any, error) {
 	if strings.HasPrefix(rest, "@") {
 		v, ok, err := t.marked(rest, false, depth+1)
 		if err != nil {
 			return nil, err
 		}
-		if z, isLazy := v.(*lazy); isLazy {
+		if z, isLazy := v.(*Lazy); isLazy {
 			z.casts = append(z.casts, kind)
 			return z, nil
 		}
@@ -151,7 +155,7 @@ func (t *typer) castText(kind, rest string, depth int) (any, error) {
 
 // cast converts a value as the marker of that name says.
 func cast(kind string, v any) (any, error) {
-	text, err := scalarText(v)
+	text, err := Text(v)
 	if err != nil {
 		return nil, fmt.Errorf("@%s: %w", kind, err)
 	}
@@ -176,13 +180,13 @@ func cast(kind string, v any) (any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("@json: %w", err)
 		}
-		return (&typer{}).nested(v, 0)
+		return (&Typer{}).Nested(v)
 	}
 	return text, nil
 }
 
 // mergeOperand reads what follows @merge: TOML or JSON, else k=v pairs, else items with commas between.
-func (t *typer) mergeOperand(text string, depth int) (any, error) {
+func (t *Typer) mergeOperand(text string, depth int) (any, error) {
 	if strings.TrimSpace(text) == "" {
 		return []any{}, nil
 	}
@@ -191,23 +195,23 @@ func (t *typer) mergeOperand(text string, depth int) (any, error) {
 		return items(v), err
 	}
 	if v, ok := parseTOML(text); ok {
-		v, err := t.nested(v, 0)
+		v, err := t.Nested(v)
 		return items(v), err
 	}
 	if v, err := parseJSON(text); err == nil {
-		v, err := t.nested(v, 0)
+		v, err := t.Nested(v)
 		return items(v), err
 	}
 	if pair.MatchString(text) {
 		if v, ok := parseTOML("{" + text + "}"); ok {
-			return t.nested(v, 0)
+			return t.Nested(v)
 		}
 		if m, ok, err := t.pairs(text, depth); ok || err != nil {
 			return m, err
 		}
 	}
 	if v, ok := parseTOML("[" + text + "]"); ok {
-		return t.nested(v, 0)
+		return t.Nested(v)
 	}
 	list := []any{}
 	for item := range strings.SplitSeq(text, ",") {
@@ -220,7 +224,7 @@ func (t *typer) mergeOperand(text string, depth int) (any, error) {
 	return list, nil
 }
 
-func (t *typer) pairs(text string, depth int) (map[string]any, bool, error) {
+func (t *Typer) pairs(text string, depth int) (map[string]any, bool, error) {
 	m := map[string]any{}
 	for item := range strings.SplitSeq(text, ",") {
 		g := pair.FindStringSubmatch(item)
@@ -245,10 +249,13 @@ func items(v any) any {
 	return []any{v}
 }
 
-// nested brings decoded values to the few types of a [Dict], and applies the markers of texts within.
-func (t *typer) nested(v any, depth int) (_ any, err error) {
+// Nested brings what TOML, JSON or a literal gave to the few types of settings (nil, bool, int64, float64, string, time.Time,
+// []any, map[string]any), and applies the markers of texts within. It changes v.
+func (t *Typer) Nested(v any) (any, error) { return t.nested(v, 0) }
+
+func (t *Typer) nested(v any, depth int) (_ any, err error) {
 	if depth > maxDepth {
-		return nil, errDepth
+		return nil, ErrDepth
 	}
 	switch v := v.(type) {
 	case string:
@@ -282,7 +289,7 @@ func (t *typer) nested(v any, depth int) (_ any, err error) {
 
 // parseTOML reads text as the right side of an assignment.
 func parseTOML(text string) (any, bool) {
-	if tooDeep(text) {
+	if TooDeep(text) {
 		return nil, false
 	}
 	var doc map[string]any
@@ -295,8 +302,8 @@ func parseTOML(text string) (any, bool) {
 	return doc["V"], true
 }
 
-// tooDeep says whether text may nest deeper than what parsers should be given.
-func tooDeep(text string) bool {
+// TooDeep says whether text may nest deeper than what parsers should be given.
+func TooDeep(text string) bool {
 	depth := 0
 	for i := range len(text) {
 		switch text[i] {
@@ -312,8 +319,8 @@ func tooDeep(text string) bool {
 }
 
 func parseJSON(text string) (any, error) {
-	if tooDeep(text) {
-		return nil, errDepth
+	if TooDeep(text) {
+		return nil, ErrDepth
 	}
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
@@ -328,82 +335,4 @@ func parseJSON(text string) (any, error) {
 		return nil, errors.New("there is text after the value")
 	}
 	return v, nil
-}
-
-// scalarText returns a value that is neither a list nor a table as Python's str does.
-func scalarText(v any) (string, error) {
-	switch v := v.(type) {
-	case nil:
-		return "None", nil
-	case bool:
-		if v {
-			return "True", nil
-		}
-		return "False", nil
-	case string:
-		return v, nil
-	case int64:
-		return strconv.FormatInt(v, 10), nil
-	case float64:
-		return floatText(v), nil
-	case time.Time:
-		return timeText(v), nil
-	}
-	return "", fmt.Errorf("expected a single value, found %s", kindOf(v))
-}
-
-func floatText(f float64) string {
-	s := strconv.FormatFloat(f, 'g', -1, 64)
-	switch s {
-	case "+Inf":
-		return "inf"
-	case "-Inf":
-		return "-inf"
-	case "NaN":
-		return "nan"
-	}
-	if !strings.ContainsAny(s, ".e") {
-		s += ".0"
-	}
-	return s
-}
-
-// timeText writes a date, a time of day or both, whichever the TOML had.
-func timeText(t time.Time) string {
-	switch t.Location().String() {
-	case "date-local":
-		return t.Format(time.DateOnly)
-	case "time-local":
-		return t.Format("15:04:05.999999999")
-	case "datetime-local":
-		return t.Format("2006-01-02T15:04:05.999999999")
-	}
-	return t.Format(time.RFC3339Nano)
-}
-
-// kindOf names the kind of a value in an error's text.
-func kindOf(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "nothing (null)"
-	case bool:
-		return "a boolean"
-	case string:
-		return "a text"
-	case int64:
-		return "a whole number"
-	case float64:
-		return "a number with a fraction"
-	case time.Time:
-		return "a date or time"
-	case []any:
-		return "a list"
-	case map[string]any:
-		return "a table"
-	case *lazy:
-		return "@" + v.kind
-	case op:
-		return "@" + v.kind
-	}
-	return fmt.Sprintf("%T", v)
 }
