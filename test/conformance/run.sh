@@ -1,0 +1,43 @@
+#!/bin/sh
+# Runs the reference's own API tests against a fresh server: test/conformance/run.sh SHARED SUITE...
+# SHARED is the folder with the suites. A test that fails must be in testdata/conformance/SUITE.missing, with its reason.
+set -eu
+cd "$(dirname "$0")/../.."
+shared="$1"; shift
+if [ ! -x "$shared/conformance/run" ]; then
+  echo "conformance: no suites at $shared: nothing was run"
+  exit "${CONFORMANCE_REQUIRED:-0}"
+fi
+work="$(mktemp -d)"
+port="${CONFORMANCE_PORT:-8085}"
+url="http://localhost:$port"
+cat >"$work/settings.py" <<PY
+CONTENT_ORIGIN = "$url"
+ALLOWED_CONTENT_CHECKSUMS = ["md5", "sha1", "sha224", "sha256", "sha384", "sha512"]
+ALLOWED_IMPORT_PATHS = ALLOWED_EXPORT_PATHS = ["/tmp"]
+CACHE_ENABLED = True
+PY
+export GRANARY_DATA="$work/data" GRANARY_TEST_TASKS=true PULP_DEFAULT_ADMIN_PASSWORD=password PULP_SETTINGS="$work/settings.py" PULP_WORKERS=4
+bin/granary server --listen "127.0.0.1:$port" >"$work/log" 2>&1 &
+server=$!
+trap 'kill $server 2>/dev/null || true; wait $server 2>/dev/null || true; rm -rf "$work"' EXIT
+bin/granary ready --url "$url" --wait 30s
+mkdir "$work/bin"
+printf '#!/bin/sh\nexport GRANARY_DATA="%s" PULP_SETTINGS="%s"\nexec "%s/bin/granary" manager "$@"\n' "$GRANARY_DATA" "$PULP_SETTINGS" "$PWD" >"$work/bin/pulpcore-manager"
+chmod +x "$work/bin/pulpcore-manager"
+status=0
+for suite; do
+  env -u PULP_SETTINGS -u GRANARY_DATA "$shared/conformance/run" "$suite" --url "$url" --manager "$work/bin" --media "$work/data/media" ${CONFORMANCE_ARGS:-} >"$work/$suite.out" 2>&1 || true
+  grep '^conformance ' "$work/$suite.out" || { tail -50 "$work/$suite.out"; status=1; }
+  sed -n 's/^  \(failed\|skipped\|not run\) *\([a-z_]*\..*::.*\)$/\2/p' "$work/$suite.out" | sort >"$work/$suite.failed"
+  sed 's/[[:space:]]*#.*//' "testdata/conformance/$suite.missing" | sort >"$work/$suite.known"
+  comm -23 "$work/$suite.failed" "$work/$suite.known" >"$work/$suite.new"
+  if [ -s "$work/$suite.new" ]; then
+    tail -200 "$work/$suite.out"
+    echo "conformance $suite: these fail, and testdata/conformance/$suite.missing does not say why:"
+    cat "$work/$suite.new"
+    status=1
+  fi
+done
+[ -z "${CONFORMANCE_KEEP:-}" ] || cp -r "$work" "$CONFORMANCE_KEEP"
+exit $status
