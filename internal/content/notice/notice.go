@@ -20,8 +20,8 @@ type Kind string
 const (
 	Distribution Kind = "distribution" // made, changed or deleted
 	Repository   Kind = "repository"   // deleted, or one of its versions or publications was completed or deleted
-	Version      Kind = "version"      // deleted
-	Publication  Kind = "publication"  // deleted
+	Version      Kind = "version"      // deleted; its repository is told of too
+	Publication  Kind = "publication"  // deleted; its repository is told of too
 	Remote       Kind = "remote"       // deleted
 	Guard        Kind = "guard"        // changed or deleted
 	Domain       Kind = "domain"       // made, changed or deleted
