@@ -308,8 +308,8 @@ func (e *Engine) route(t *Type) {
 		if a.Collection {
 			path = collection
 		}
-		if a.Name != "" && !a.onObject() {
-			path += a.Name + "/"
+		if s := a.Segment(); s != "" {
+			path += s + "/"
 		}
 		add(path, a.method(), a.Name, a.Handle)
 	}
@@ -319,9 +319,12 @@ func (e *Engine) route(t *Type) {
 	}
 }
 
-// onObject says whether the action is a method on the object's own URL, as PATCH that cancels a task.
-func (a *Action) onObject() bool {
-	return a.Name == "cancel" || a.Method == "PUT" || a.Method == "DELETE"
+// Segment is the action's part of the URL; empty for a method on the object's own URL, as PATCH that cancels a task.
+func (a *Action) Segment() string {
+	if a.Name == "cancel" || a.Method == "PUT" || a.Method == "DELETE" {
+		return ""
+	}
+	return a.Name
 }
 
 // HasLabels says whether the type has the label actions.

@@ -381,12 +381,35 @@ func (t *Type) HrefParam() string {
 	return name + "_href"
 }
 
-// snake writes a class's name in lower case with underscores.
+// KeyParam describes the path parameter that stands for an object's key, as "pulp_id".
+func (t *Type) KeyParam() (string, Param) {
+	switch {
+	case t.keyCol != t.keyField.Column:
+		return t.keyCol, Param{Type: "integer", Format: "int64"}
+	case t.intKey():
+		return "id", Param{Type: "integer", Format: "int64"}
+	}
+	return "pulp_id", Param{Type: "string", Format: "uuid"}
+}
+
+// ParentParam describes the path parameter that stands for an object's key in the URLs of what is nested in it, as "repository_pk".
+func (t *Type) ParentParam() (string, Param) {
+	_, p := t.KeyParam()
+	if t.family != nil {
+		return t.family.Name + "_pk", p
+	}
+	return snake(t.Model) + "_pk", p
+}
+
+// Creates says whether clients can make objects of the type.
+func (t *Type) Creates() bool { return t.Create != Off || t.onCreate != nil }
+
+// snake writes a class's name in lower case, with an underscore before each letter that was large.
 func snake(s string) string {
 	var b strings.Builder
 	for i, r := range s {
 		if r >= 'A' && r <= 'Z' {
-			if i > 0 && (s[i-1] < 'A' || s[i-1] > 'Z') {
+			if i > 0 {
 				b.WriteByte('_')
 			}
 			r += 'a' - 'A'
