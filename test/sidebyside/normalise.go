@@ -66,6 +66,7 @@ var (
 	uuidText = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	// The years before 2020 belong to scenarios.
 	timeText = regexp.MustCompile(`20[2-9]\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z`)
+	pathTime = regexp.MustCompile(`20[2-9]\d{5}T\d{6}Z`)
 	// Its placeholder is as long, so that columns stay.
 	listingDate  = regexp.MustCompile(`\d\d-(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-20\d\d \d\d:\d\d`)
 	numberedText = regexp.MustCompile(`(/users/|/groups/|prn:auth\.user:|prn:auth\.group:|prn:core\.group:)(\d+)\b`)
@@ -79,6 +80,7 @@ func (n *normaliser) text(s string) string {
 	s = strings.NewReplacer(n.known...).Replace(s)
 	s = n.uuids(s)
 	s = timeText.ReplaceAllString(s, "<time>")
+	s = pathTime.ReplaceAllString(s, "<checkpoint>")
 	s = listingDate.ReplaceAllString(s, "<date-and-minute>")
 	return numberedText.ReplaceAllStringFunc(s, func(m string) string {
 		i := strings.LastIndexAny(m, "/:") + 1

@@ -139,20 +139,25 @@ func (x *execution) upstream(w http.ResponseWriter, r *http.Request) {
 
 var partRange = regexp.MustCompile(`^(.*)\[(\d+):(\d+)\]$`)
 
-// expand puts variables into a text: $name, ${name}, ${name:id} for the last segment of an href, $$ for a dollar.
+// expand puts variables into a text: $name, ${name}, ${name:id} for the last segment of an href, ${name:checkpoint} for
+// a time as the paths of checkpoints have it, $$ for a dollar.
 func (x *execution) expand(text string) (string, error) {
 	var missing []string
 	out := os.Expand(text, func(name string) string {
 		if name == "$" {
 			return "$"
 		}
-		base, wantsID := strings.CutSuffix(name, ":id")
+		base, form, _ := strings.Cut(name, ":")
 		value, ok := x.vars[base]
 		if !ok {
 			missing = append(missing, name)
 		}
-		if wantsID {
+		switch form {
+		case "id":
 			return path.Base(value)
+		case "checkpoint":
+			whole, _, _ := strings.Cut(value, ".")
+			return strings.NewReplacer("-", "", ":", "").Replace(whole) + "Z"
 		}
 		return value
 	})
@@ -346,7 +351,8 @@ func (x *execution) send(ctx context.Context, step *Step) (*reply, error) {
 	if got.body, err = io.ReadAll(io.LimitReader(resp.Body, bodyLimit)); err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") && len(got.body) > 0 {
+	isJSON := strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") && !strings.HasPrefix(req.URL.Opaque, contentRoot)
+	if isJSON && len(got.body) > 0 {
 		if got.json, err = DecodeJSON(got.body); err != nil {
 			return nil, err
 		}
@@ -471,9 +477,15 @@ func (x *execution) remember(got *reply) {
 	// A login answers 201 too, and its Location is the user, who was there before.
 	href := got.Header.Get("Location")
 	if got.StatusCode == http.StatusCreated && strings.HasPrefix(href, got.Request.URL.Opaque) {
-		x.made = append(x.made, href)
+		x.note(href)
 	}
 	if href, ok := lookup(got.json, "task").(string); ok && got.StatusCode == http.StatusAccepted {
+		x.note(href)
+	}
+}
+
+func (x *execution) note(href string) {
+	if !slices.Contains(x.made, href) {
 		x.made = append(x.made, href)
 	}
 }
@@ -482,7 +494,7 @@ func (x *execution) rememberTask(task Value) {
 	list, _ := lookup(task, "created_resources").([]Value)
 	for _, v := range list {
 		if href, ok := v.(string); ok {
-			x.made = append(x.made, href)
+			x.note(href)
 		}
 	}
 }

@@ -163,17 +163,17 @@ type comparison struct {
 
 func (c *comparison) answer(want, got *Answer) {
 	c.value("status", want.Status, got.Status)
-	for _, f := range want.Header {
-		if !slices.ContainsFunc(got.Header, func(g Field) bool { return g.Name == f.Name }) {
-			c.value("header."+f.Name, f.Value, missing{})
+	wantHeader, gotHeader := headerOf(want), headerOf(got)
+	for _, m := range wantHeader.Members {
+		g, ok := gotHeader.Get(m.Key)
+		if !ok {
+			g = missing{}
 		}
+		c.value("header."+m.Key, m.Value, g)
 	}
-	for _, g := range got.Header {
-		i := slices.IndexFunc(want.Header, func(f Field) bool { return f.Name == g.Name })
-		if i < 0 {
-			c.value("header."+g.Name, missing{}, g.Value)
-		} else {
-			c.value("header."+g.Name, want.Header[i].Value, g.Value)
+	for _, m := range gotHeader.Members {
+		if _, ok := wantHeader.Get(m.Key); !ok {
+			c.value("header."+m.Key, missing{}, m.Value)
 		}
 	}
 	c.value("body", bodyOf(want), bodyOf(got))
@@ -190,6 +190,19 @@ func (c *comparison) ours(want *Ours, got *Answer) {
 	if want.HasBody {
 		c.value("body", want.Body, bodyOf(got))
 	}
+}
+
+// headerOf is an answer's header as an object; what occurs several times is joined.
+func headerOf(a *Answer) *Object {
+	o := &Object{}
+	for _, f := range a.Header {
+		if n := len(o.Members); n > 0 && o.Members[n-1].Key == f.Name { // they are sorted
+			o.Members[n-1].Value = fmt.Sprint(o.Members[n-1].Value, " and ", f.Value)
+			continue
+		}
+		o.Members = append(o.Members, Member{f.Name, f.Value})
+	}
+	return o
 }
 
 func bodyOf(a *Answer) Value {
