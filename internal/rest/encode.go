@@ -118,6 +118,9 @@ func (s selection) has(name string) bool { return s == nil || s[name] }
 
 // selected reads fields=, exclude_fields= and minimal=.
 func (t *Type) selected(query map[string][]string) selection {
+	if t.whole {
+		return nil
+	}
 	names := func(param string) []string {
 		var list []string
 		for _, v := range query[param] {

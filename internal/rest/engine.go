@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -32,7 +33,8 @@ type Config struct {
 
 // An Authoriser decides whether the context's caller may do what a request asks for.
 type Authoriser interface {
-	// Allow returns nil, or an error of kind errs.Unauthenticated or errs.Denied.
+	// Allow returns nil, or an error of kind errs.Unauthenticated or errs.Denied. It is asked about requests for
+	// methods that the URL does not have too; the action of these is empty.
 	Allow(ctx context.Context, r *Request) error
 }
 
@@ -233,6 +235,7 @@ type Action struct {
 	Method     string // POST where empty
 	Collection bool   // below the collection
 	Public     bool   // needs no login
+	AnyUser    bool   // needs a login, but no permission
 	Lax        bool   // unknown fields of the request are ignored
 	Deprecated bool
 
@@ -264,7 +267,7 @@ func (e *Engine) AddEndpoint(list ...*Endpoint) {
 		e.endpoints = append(e.endpoints, p)
 		for i := range p.Actions {
 			a := &p.Actions[i]
-			e.handle("/"+p.Path, a.method(), &operation{action: a.Name, public: a.Public, handle: a.Handle})
+			e.handle("/"+p.Path, a.method(), &operation{action: cmp.Or(a.Name, strings.ToLower(a.method())), public: a.Public, anyUser: a.AnyUser, handle: a.Handle})
 		}
 	}
 }
@@ -311,7 +314,7 @@ func (e *Engine) route(t *Type) {
 		if s := a.Segment(); s != "" {
 			path += s + "/"
 		}
-		add(path, a.method(), a.Name, a.Handle)
+		e.handle(path, a.method(), &operation{typ: t, action: a.Name, public: a.Public, anyUser: a.AnyUser, handle: a.Handle})
 	}
 	if t.labels != nil && t.PulpType != "" || t.labels != nil && t.family == nil {
 		add(object+"set_label/", "POST", "set_label", t.setLabel)
@@ -333,22 +336,24 @@ func (t *Type) HasLabels() bool {
 }
 
 type operation struct {
-	typ    *Type
-	action string
-	public bool
-	handle func(ctx context.Context, r *Request) (*Response, error)
+	typ     *Type
+	action  string
+	public  bool
+	anyUser bool
+	handle  func(ctx context.Context, r *Request) (*Response, error)
 }
 
 type route struct {
 	path    string
 	methods map[string]*operation
 	allow   string
+	public  bool // all of its operations are
 }
 
 func (e *Engine) handle(path, method string, op *operation) {
 	r := e.routes[path]
 	if r == nil {
-		r = &route{path: path, methods: map[string]*operation{}}
+		r = &route{path: path, methods: map[string]*operation{}, public: true}
 		e.routes[path] = r
 		pattern := path
 		if strings.HasSuffix(path, "/") {
@@ -360,6 +365,7 @@ func (e *Engine) handle(path, method string, op *operation) {
 		panic(fmt.Sprintf("two operations for %s %s", method, path))
 	}
 	r.methods[method] = op
+	r.public = r.public && op.public
 	r.allow = ""
 	for _, m := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
 		if r.methods[m] != nil {

@@ -68,6 +68,7 @@ type File struct {
 //	fixed        given at creation, never changed afterwards
 //	def=X        the value where none is given
 //	start=X      the value of a new object where none is given; not in the document, and kept by PUT
+//	reset        a PUT that doesn't give it makes it null; not in the document
 //	min=N max=N  bounds of a number
 //	maxlen=N     the most characters of a string
 //	choices=a|b  what a string may be; enum=Name names the list in the document
@@ -88,7 +89,7 @@ type Field struct {
 	Master bool   // the column is in the family's table
 	Kind   Kind
 
-	ReadOnly, Unmarked, WriteOnly, Required, Null, Blank, NoTrim, Sealed, Secret, Unique, Fixed, Slug, Deprecated, Inline, Detail, Docs bool
+	ReadOnly, Unmarked, WriteOnly, Required, Null, Blank, NoTrim, Sealed, Secret, Unique, Fixed, Slug, Deprecated, Inline, Detail, Docs, Reset bool
 
 	HasDefault bool
 	Default    any // as JSON has it
@@ -196,6 +197,8 @@ func newField(sf reflect.StructField, tag string) *Field {
 			f.Fixed = true
 		case "slug":
 			f.Slug = true
+		case "reset":
+			f.Reset = true
 		case "detail":
 			f.Detail = true
 		case "docs":

@@ -258,8 +258,12 @@ func (t *Type) create(ctx context.Context, r *Request) (*Response, error) {
 		})
 	}
 	var fresh reflect.Value
+	apply, err := t.prepareNew(ctx, doc)
+	if err != nil {
+		return nil, err
+	}
 	err = t.engine.db.Update(ctx, func(tx *db.Tx) error {
-		fresh, err = t.build(ctx, tx, doc)
+		fresh, err = t.build(ctx, tx, doc, apply)
 		return err
 	})
 	if err != nil {
@@ -268,8 +272,23 @@ func (t *Type) create(ctx context.Context, r *Request) (*Response, error) {
 	return t.created(ctx, fresh)
 }
 
-// build makes a new object of a document, with all its rules.
-func (t *Type) build(ctx context.Context, tx *db.Tx, doc *Document) (reflect.Value, error) {
+// prepareNew runs the Prepare hook for a new object.
+func (t *Type) prepareNew(ctx context.Context, doc *Document) (func(reflect.Value), error) {
+	if t.ahead == nil {
+		return nil, nil
+	}
+	fresh, set, err := t.parse(ctx, t.engine.db, doc, reflect.Value{}, creating)
+	if err == nil && t.check != nil {
+		err = t.check(ctx, t.engine.db, reflect.Value{}, fresh, set)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t.ahead(ctx, reflect.Value{}, fresh, set)
+}
+
+// build makes a new object of a document, with all its rules. apply is what its Prepare hook returned, or nil.
+func (t *Type) build(ctx context.Context, tx *db.Tx, doc *Document, apply func(reflect.Value)) (reflect.Value, error) {
 	fresh, set, err := t.parse(ctx, tx, doc, reflect.Value{}, creating)
 	if err != nil {
 		return fresh, err
@@ -278,6 +297,9 @@ func (t *Type) build(ctx context.Context, tx *db.Tx, doc *Document) (reflect.Val
 		if err := t.check(ctx, tx, reflect.Value{}, fresh, set); err != nil {
 			return fresh, err
 		}
+	}
+	if apply != nil {
+		apply(fresh)
 	}
 	if err := t.insert(ctx, tx, fresh); err != nil {
 		return fresh, err
@@ -333,8 +355,14 @@ func (t *Type) update(why purpose) func(ctx context.Context, r *Request) (*Respo
 				Exclusive: t.exclusive(ctx, old), Immediate: t.Update == Immediate,
 			})
 		}
+		var apply func(reflect.Value)
+		if t.ahead != nil {
+			if apply, err = t.ahead(ctx, old, fresh, set); err != nil {
+				return nil, err
+			}
+		}
 		err = t.engine.db.Update(ctx, func(tx *db.Tx) error {
-			fresh, err = t.change(ctx, tx, r.Key, doc, why)
+			fresh, err = t.change(ctx, tx, r.Key, doc, why, apply)
 			return err
 		})
 		if err != nil {
@@ -353,8 +381,9 @@ func (t *Type) complete(ctx context.Context, q db.Querier, v reflect.Value) erro
 	return t.expand(ctx, q, []reflect.Value{v})
 }
 
-// change applies a document to an object, with all its rules, against the object's state within the transaction.
-func (t *Type) change(ctx context.Context, tx *db.Tx, key string, doc *Document, why purpose) (reflect.Value, error) {
+// change applies a document to an object, with all its rules, against the object's state within the transaction. apply is what its
+// Prepare hook returned, or nil.
+func (t *Type) change(ctx context.Context, tx *db.Tx, key string, doc *Document, why purpose, apply func(reflect.Value)) (reflect.Value, error) {
 	where, args := t.keyCondition(key, "")
 	old, err := t.loadOne(ctx, tx, "WHERE "+where, args...)
 	if err == nil {
@@ -371,6 +400,9 @@ func (t *Type) change(ctx context.Context, tx *db.Tx, key string, doc *Document,
 		if err := t.check(ctx, tx, old, fresh, set); err != nil {
 			return fresh, err
 		}
+	}
+	if apply != nil {
+		apply(fresh)
 	}
 	if err := t.save(ctx, tx, fresh); err != nil {
 		return fresh, err
@@ -402,6 +434,11 @@ func (t *Type) destroy(ctx context.Context, r *Request) (*Response, error) {
 	v, err := t.find(ctx, t.engine.db, r)
 	if err != nil {
 		return nil, err
+	}
+	if t.mayGo != nil {
+		if err := t.mayGo(ctx, t.engine.db, v); err != nil {
+			return nil, err
+		}
 	}
 	if t.Delete != Now {
 		return t.engine.Dispatch(ctx, task.Spec{
@@ -476,7 +513,7 @@ func (e *Engine) Kinds() []task.Kind {
 			return t.inTask(ctx, j, fresh)
 		}
 		err := e.db.Update(ctx, func(tx *db.Tx) (err error) {
-			if fresh, err = t.build(ctx, tx, &Document{Values: a.Doc, Form: a.Form}); err != nil {
+			if fresh, err = t.build(ctx, tx, &Document{Values: a.Doc, Form: a.Form}, nil); err != nil {
 				return err
 			}
 			return j.Created(ctx, tx, t.ref(fresh.Elem()))
@@ -497,7 +534,7 @@ func (e *Engine) Kinds() []task.Kind {
 			if err := j.Fence(ctx, tx); err != nil {
 				return err
 			}
-			fresh, err = t.change(ctx, tx, a.Key, &Document{Values: a.Doc, Form: a.Form}, why)
+			fresh, err = t.change(ctx, tx, a.Key, &Document{Values: a.Doc, Form: a.Form}, why, nil)
 			return err
 		})
 		if err != nil {
@@ -536,7 +573,7 @@ type UnsetLabel struct {
 // An UnsetLabelResponse tells what a label was.
 type UnsetLabelResponse struct {
 	Key   string  `api:"key,req,slug"`
-	Value *string `api:"value,ro,null"`
+	Value *string `api:"value,ro"`
 }
 
 func (t *Type) setLabel(ctx context.Context, r *Request) (*Response, error) {

@@ -147,6 +147,9 @@ func (p *parser) parse(ctx context.Context, q db.Querier, fields []*Field, v ref
 				setValue(f.Default, f.value(v))
 			case f.Start != nil && !exists:
 				setValue(f.Start, f.value(v))
+			case f.Reset && p.why == replacing:
+				p.set[f.Name] = true
+				f.value(v).SetZero()
 			case f.Required:
 				p.fields[f.Name] = []string{msgRequired}
 			}
@@ -514,6 +517,9 @@ func (p *parser) list(f *Field, raw any, v reflect.Value) (any, error) {
 			continue
 		}
 		s, msg := text(item, it)
+		if msg != "" && f.Choices != nil { // several of a few: the first wrong one is told, and not its place
+			return []string{msg}, nil
+		}
 		if msg != "" {
 			bad[strconv.Itoa(i)] = []string{msg}
 		}

@@ -25,19 +25,27 @@ import (
 type Request struct {
 	HTTP   *http.Request
 	Type   *Type  // nil at an endpoint
-	Action string // "list", "create", "retrieve", "update", "partial_update", "destroy", or an action's name
+	Action string // "list", "create", "retrieve", "update", "partial_update", "destroy", or an action's name; an endpoint's method where it has none
 	Key    string // the object's key as the URL has it
 	Parent string // of a nested type
 	Query  url.Values
 
-	engine *Engine
-	public bool
-	doc    *Document
-	order  []string // of the query's parameters
+	engine  *Engine
+	answer  http.Header
+	public  bool
+	anyUser bool
+	doc     *Document
+	order   []string // of the query's parameters
 }
 
 // Public says whether the operation needs no login.
 func (r *Request) Public() bool { return r.public }
+
+// AnyUser says whether the operation needs a login but no permission.
+func (r *Request) AnyUser() bool { return r.anyUser }
+
+// ResponseHeader returns the headers of the answer, whatever that will be: for cookies and the like.
+func (r *Request) ResponseHeader() http.Header { return r.answer }
 
 // Body reads the request's body, once. What it holds of files is dropped when the request ends.
 func (r *Request) Body() (*Document, error) {
@@ -135,7 +143,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	w.Header().Set("Allow", rt.allow)
 	w.Header().Set("Vary", "Accept")
 	w.Header().Set("X-Frame-Options", "DENY")
-	resp, err := e.answer(rt, hr)
+	resp, err := e.answer(rt, w.Header(), hr)
 	if err != nil {
 		e.fail(w, hr, err)
 		return
@@ -144,7 +152,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 }
 
 // answer runs a route's operation.
-func (e *Engine) answer(rt *route, hr *http.Request) (_ *Response, err error) {
+func (e *Engine) answer(rt *route, header http.Header, hr *http.Request) (_ *Response, err error) {
 	ctx := hr.Context()
 	defer func() {
 		if p := recover(); p != nil {
@@ -166,23 +174,20 @@ func (e *Engine) answer(rt *route, hr *http.Request) (_ *Response, err error) {
 		method = http.MethodGet
 	}
 	op := rt.methods[method]
-	r := &Request{HTTP: hr, engine: e, Query: hr.URL.Query()}
+	r := &Request{HTTP: hr, engine: e, answer: header, Query: hr.URL.Query(), public: rt.public}
 	if op != nil {
-		r.Type, r.Action, r.public = op.typ, op.action, op.public
+		r.Type, r.Action, r.public, r.anyUser = op.typ, op.action, op.public, op.anyUser
 	}
-	if c := pulp.CallOf(ctx); op == nil && c.User == nil {
-		return nil, errs.E(errs.Unauthenticated, "Authentication credentials were not provided.")
+	// the mux has matched the request in Handler only, so the segments are read here
+	r.Key, r.Parent = segments(rt.path, hr.URL.Path)
+	if err := e.auth.Allow(ctx, r); err != nil {
+		return nil, err
 	}
 	if method == http.MethodOptions {
 		return nil, errs.E(errs.Denied, "You do not have permission to perform this action.")
 	}
 	if op == nil {
 		return nil, errs.Ef(errs.NotAllowed, "Method \"%s\" not allowed.", hr.Method)
-	}
-	// the mux has matched the request in Handler only, so the segments are read here
-	r.Key, r.Parent = segments(rt.path, hr.URL.Path)
-	if err := e.auth.Allow(ctx, r); err != nil {
-		return nil, err
 	}
 	if r.Type != nil {
 		if err := r.Type.checkKeys(r); err != nil {

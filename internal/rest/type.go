@@ -97,6 +97,11 @@ type Resource[T any] struct {
 	Check func(ctx context.Context, q db.Querier, c *Change[T]) error
 	// Saved runs in the transaction, after the row is written.
 	Saved func(ctx context.Context, tx *db.Tx, c *Change[T]) error
+	// Prepare does what takes too long for a transaction, as hashing a password. It runs in the request, after the checks, for
+	// changes that are made right there (mode Now). What it returns is applied to the object before it is written.
+	Prepare func(ctx context.Context, c *Change[T]) (func(v *T), error)
+	// CheckDelete says what speaks against deleting v. It runs in the request.
+	CheckDelete func(ctx context.Context, q db.Querier, v *T) error
 	// Deleting runs in the transaction, before the row goes.
 	Deleting func(ctx context.Context, tx *db.Tx, v *T) error
 	// Expand fills the computed fields of a page's objects.
@@ -115,6 +120,7 @@ type Resource[T any] struct {
 
 	Minimal       []string          // the fields of ?minimal=true
 	LaxFields     bool              // unknown fields of requests are ignored
+	Whole         bool              // fields= and exclude_fields= leave nothing out
 	DeleteTask    string            // the name of the task that deletes; general where empty
 	DetailSchema  string            // the schema's name for GET of one object, where it has fields that lists lack
 	FormOnly      bool              // a creation's body holds a file: no JSON
@@ -155,6 +161,7 @@ type Type struct {
 	orderBy    map[string]string
 	minimal    []string
 	lax        bool
+	whole      bool
 	deleteTask string
 
 	columns   []*Field
@@ -170,6 +177,8 @@ type Type struct {
 	checks    map[string]func(v reflect.Value) []string
 	check     func(ctx context.Context, q db.Querier, old, fresh reflect.Value, set map[string]bool) error
 	saved     func(ctx context.Context, tx *db.Tx, old, fresh reflect.Value, set map[string]bool) error
+	ahead     func(ctx context.Context, old, fresh reflect.Value, set map[string]bool) (func(reflect.Value), error)
+	mayGo     func(ctx context.Context, q db.Querier, v reflect.Value) error
 	deleting  func(ctx context.Context, tx *db.Tx, v reflect.Value) error
 	expand    func(ctx context.Context, q db.Querier, list []reflect.Value) error
 	exclusive func(ctx context.Context, v reflect.Value) []string
@@ -194,7 +203,7 @@ func Define[T any](r Resource[T]) Typed[T] {
 		CreateStatus: r.CreateStatus, Name: r.Name, HrefName: r.HrefName, Tag: r.Tag, Ops: r.Ops, RequestSchema: r.RequestSchema, DetailSchema: r.DetailSchema, FormOnly: r.FormOnly,
 		Ordering: r.Ordering, Fields: fieldsOf(model, master),
 		model: model, family: r.Family, table: r.Table, parentCol: r.ParentCol, keyCol: r.KeyCol, global: r.Global, where: r.Where, order: r.Order,
-		orderBy: r.OrderBy, minimal: r.Minimal, lax: r.LaxFields, deleteTask: r.DeleteTask, byName: map[string]*Field{}, filters: map[string]*Filter{},
+		orderBy: r.OrderBy, minimal: r.Minimal, lax: r.LaxFields, whole: r.Whole, deleteTask: r.DeleteTask, byName: map[string]*Field{}, filters: map[string]*Filter{},
 		checks: map[string]func(reflect.Value) []string{}, onCreate: r.OnCreate, scoped: r.Scope,
 	}
 	if t.Label == "" {
@@ -285,6 +294,18 @@ func bind[T any](t *Type, r Resource[T]) {
 		t.inTask = func(ctx context.Context, j *task.Job, v reflect.Value) (any, error) {
 			return r.CreateInTask(ctx, j, typed(v))
 		}
+	}
+	if r.Prepare != nil {
+		t.ahead = func(ctx context.Context, old, fresh reflect.Value, set map[string]bool) (func(reflect.Value), error) {
+			apply, err := r.Prepare(ctx, &Change[T]{typed(old), typed(fresh), set})
+			if apply == nil {
+				return nil, err
+			}
+			return func(v reflect.Value) { apply(typed(v)) }, err
+		}
+	}
+	if r.CheckDelete != nil {
+		t.mayGo = func(ctx context.Context, q db.Querier, v reflect.Value) error { return r.CheckDelete(ctx, q, typed(v)) }
 	}
 	if r.Deleting != nil {
 		t.deleting = func(ctx context.Context, tx *db.Tx, v reflect.Value) error { return r.Deleting(ctx, tx, typed(v)) }
