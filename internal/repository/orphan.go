@@ -33,11 +33,11 @@ type orphanArgs struct {
 // OrphanEndpoints declares orphan cleanup, in its present and its former form.
 func (s *Service) OrphanEndpoints() []*rest.Endpoint {
 	return []*rest.Endpoint{
-		{App: "core", Path: "orphans/cleanup/", Tag: "Orphans: Cleanup", Actions: []rest.Action{
-			{Request: orphanInput{}, RequestSchema: "OrphansCleanup", Task: true, OperationID: "orphans_cleanup_cleanup", Lax: true, Handle: s.cleanOrphans},
+		{App: "core", Path: "orphans/cleanup/", Actions: []rest.Action{
+			{Name: "cleanup", Request: orphanInput{}, RequestSchema: "OrphansCleanup", Task: true, Lax: true, Handle: s.cleanOrphans},
 		}},
 		{App: "core", Path: "orphans/", Actions: []rest.Action{
-			{Method: http.MethodDelete, Task: true, OperationID: "orphans_delete", Handle: func(ctx context.Context, _ *rest.Request) (*rest.Response, error) {
+			{Method: http.MethodDelete, Task: true, Handle: func(ctx context.Context, _ *rest.Request) (*rest.Response, error) {
 				return s.API.Dispatch(ctx, OrphanCleanup(ctx, nil, nil))
 			}},
 		}},

@@ -36,7 +36,7 @@ type repairArgs struct {
 // RepairEndpoint declares the repair of a whole domain.
 func (s *Service) RepairEndpoint() *rest.Endpoint {
 	return &rest.Endpoint{App: "core", Path: "repair/", Actions: []rest.Action{{
-		Request: repairInput{}, RequestSchema: "Repair", Task: true, OperationID: "repair_post", Lax: true,
+		Request: repairInput{}, RequestSchema: "Repair", Task: true, Lax: true,
 		Handle: func(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 			var in repairInput
 			if err := r.DecodeLax(&in); err != nil {

@@ -60,7 +60,7 @@ func (p *file) defineContent() (rest.Typed[Content], *repository.ContentType) {
 		Check:    func(_ context.Context, _ db.Querier, c *rest.Change[Content]) error { return c.New.CheckSource() },
 		Expand:   p.expandContent,
 		OnCreate: p.create, CreateInTask: p.createInTask,
-		Actions: []rest.Action{{Name: "upload", Collection: true, Request: uploadInput{}, RequestSchema: "FileContentUpload", ResponseName: "file.FileContentResponse", Handle: p.upload}},
+		Actions: []rest.Action{{Name: "upload", Collection: true, Request: uploadInput{}, RequestSchema: "FileContentUpload", ResponseName: "FileContentUploadResponse", Handle: p.upload}},
 	}, repository.ContentType{Table: "file_content", Key: []string{"relative_path", "digest"}, RepoKey: []string{"relative_path"}})
 }
 

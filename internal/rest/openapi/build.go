@@ -70,7 +70,6 @@ type operation struct {
 	id         string // instead of what the rule gives; empty for the rule
 	params     []param
 	body       mapping // nil for none
-	formOnly   bool
 	answers    []answer
 	public     bool
 	deprecated bool
@@ -149,7 +148,7 @@ func (b *builder) resource(t *rest.Type) {
 			made = answer{status: cmp.Or(status, http.StatusCreated), schema: b.answer(t, false)}
 		}
 		add(operation{
-			place: collection, method: "post", verb: "create", formOnly: t.FormOnly,
+			place: collection, method: "post", verb: "create",
 			body: b.define(requestName, request, t.Fields), answers: []answer{made},
 		})
 	}
@@ -238,7 +237,7 @@ func (b *builder) action(at place, a *rest.Action, t *rest.Type) operation {
 	method := strings.ToLower(cmp.Or(a.Method, http.MethodPost))
 	op := operation{
 		place: at, method: method, verb: cmp.Or(a.Name, method), id: a.OperationID,
-		formOnly: a.FormOnly, public: a.Public, deprecated: a.Deprecated,
+		public: a.Public, deprecated: a.Deprecated,
 	}
 	if a.Request != nil {
 		why := request
@@ -362,7 +361,7 @@ func (b *builder) add(op *operation) {
 	o := mapping{{"operationId", id}, {"parameters", describeParams(params, op.method == "get")}, {"tags", list(op.tag)}}
 	if op.body != nil {
 		media := formMedia
-		if !op.formOnly {
+		if !b.hasFile(op.body) {
 			media = append(slices.Clone(jsonMedia), formMedia...)
 		}
 		o.set("requestBody", mapping{{"content", content(media, op.body)}, {"required", true}})
@@ -394,6 +393,12 @@ func (b *builder) add(op *operation) {
 		b.paths[path] = item
 	}
 	item.operations[op.method] = o
+}
+
+// hasFile says whether a file is among the fields of a schema, which JSON can't hold.
+func (b *builder) hasFile(schema mapping) bool {
+	name := strings.TrimPrefix(schema.get("$ref").(string), refPrefix)
+	return slices.ContainsFunc(b.fields[name], func(f *rest.Field) bool { return f.Kind == rest.Upload })
 }
 
 // opName makes the first part of operation ids of a path.

@@ -40,7 +40,7 @@ func (b *builder) queryParam(name string, p rest.Param) param {
 	if p.EnumOf != "" {
 		choices = b.engine.PulpTypes(p.EnumOf)
 	}
-	if choices != nil {
+	if len(choices) > 0 {
 		o.set("enum", list(choices...))
 	}
 	if p.Array {

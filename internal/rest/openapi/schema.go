@@ -23,7 +23,9 @@ type described interface{ Schema() any }
 
 var describedType = reflect.TypeFor[described]()
 
-func ref(name string) mapping { return mapping{{"$ref", "#/components/schemas/" + name}} }
+const refPrefix = "#/components/schemas/"
+
+func ref(name string) mapping { return mapping{{"$ref", refPrefix + name}} }
 
 // responseName makes the name of an answer's schema.
 func responseName(name string) string {
@@ -224,6 +226,8 @@ func free(t reflect.Type) mapping {
 		return free(t.Elem())
 	case t == reflect.TypeFor[map[string]*string]():
 		return mapping{{"type", "object"}, {"additionalProperties", mapping{{"type", "string"}, {"nullable", true}}}}
+	case t.Kind() == reflect.Map && t.Elem().Kind() == reflect.Map:
+		return mapping{{"type", "object"}, {"additionalProperties", free(t.Elem())}}
 	case t.Kind() == reflect.Map, t.Kind() == reflect.Struct, t.NumMethod() > 0 && t.Kind() != reflect.Interface && t.PkgPath() != "encoding/json":
 		return mapping{{"type", "object"}}
 	case t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8:
