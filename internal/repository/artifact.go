@@ -54,7 +54,7 @@ func (s *Service) defineArtifacts() rest.Typed[Artifact] {
 	}
 	return rest.Define(rest.Resource[Artifact]{
 		App: "core", Model: "Artifact", Path: "artifacts", Table: "core_artifact",
-		OnCreate: s.uploadArtifact, CreateStatus: http.StatusCreated, FormOnly: true, Delete: rest.Now,
+		OnCreate: s.uploadArtifact, CreateStatus: http.StatusCreated, Delete: rest.Now,
 		Deleting: func(context.Context, *db.Tx, *Artifact) error {
 			return errs.E(errs.Denied, "You do not have permission to perform this action.") // as in Pulp: orphan cleanup deletes artifacts
 		},

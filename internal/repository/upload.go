@@ -70,7 +70,7 @@ func (s *Service) defineUploads() rest.Typed[Upload] {
 		Filters:  rest.Numbers("size", "m.size", "", "gt", "lt", "range"),
 		Ordering: []string{"pk", "pulp_created", "pulp_id", "pulp_last_updated", "size"},
 		Actions: []rest.Action{
-			{Name: "update", Method: http.MethodPut, Request: chunkInput{}, RequestSchema: "UploadChunk", FormOnly: true, ResponseName: "UploadResponse", Headers: []string{"Content-Range"}, Handle: s.putChunk},
+			{Name: "update", Method: http.MethodPut, Request: chunkInput{}, RequestSchema: "UploadChunk", ResponseName: "UploadResponse", Headers: []string{"Content-Range"}, Handle: s.putChunk},
 			{Name: "commit", Request: commitInput{}, RequestSchema: "UploadCommit", Task: true, Handle: s.commitUpload},
 		},
 	})

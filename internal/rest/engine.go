@@ -241,7 +241,6 @@ type Action struct {
 
 	Request       any    // a struct with api tags; nil for none
 	RequestSchema string // its name in the document; the struct's where empty
-	FormOnly      bool   // the body holds a file: no JSON
 	Response      any    // a struct with api tags; nil for none
 	ResponseName  string // the answer's schema, where it is another type's
 	Task, Group   bool   // answers 202 with a task, with a task group

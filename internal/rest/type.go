@@ -123,7 +123,6 @@ type Resource[T any] struct {
 	Whole         bool              // fields= and exclude_fields= leave nothing out
 	DeleteTask    string            // the name of the task that deletes; general where empty
 	DetailSchema  string            // the schema's name for GET of one object, where it has fields that lists lack
-	FormOnly      bool              // a creation's body holds a file: no JSON
 	RequestSchema string            // where it isn't Schema
 	Name          string            // of operation ids; from the path where empty
 	HrefName      string            // of the path parameter; from App and Model where empty
@@ -147,7 +146,6 @@ type Type struct {
 	Ops                    map[string]string
 	RequestSchema          string
 	DetailSchema           string
-	FormOnly               bool
 
 	engine     *Engine
 	model      reflect.Type
@@ -200,7 +198,7 @@ func Define[T any](r Resource[T]) Typed[T] {
 	t := &Type{
 		App: r.App, Model: r.Model, Path: r.Path, Label: r.Label, Schema: r.Schema, PulpType: r.PulpType,
 		Create: r.Create, Update: r.Update, Delete: r.Delete, NoList: r.NoList, NoRead: r.NoRead, Parent: r.Parent, Actions: r.Actions,
-		CreateStatus: r.CreateStatus, Name: r.Name, HrefName: r.HrefName, Tag: r.Tag, Ops: r.Ops, RequestSchema: r.RequestSchema, DetailSchema: r.DetailSchema, FormOnly: r.FormOnly,
+		CreateStatus: r.CreateStatus, Name: r.Name, HrefName: r.HrefName, Tag: r.Tag, Ops: r.Ops, RequestSchema: r.RequestSchema, DetailSchema: r.DetailSchema,
 		Ordering: r.Ordering, Fields: fieldsOf(model, master),
 		model: model, family: r.Family, table: r.Table, parentCol: r.ParentCol, keyCol: r.KeyCol, global: r.Global, where: r.Where, order: r.Order,
 		orderBy: r.OrderBy, minimal: r.Minimal, lax: r.LaxFields, whole: r.Whole, deleteTask: r.DeleteTask, byName: map[string]*Field{}, filters: map[string]*Filter{},
