@@ -95,7 +95,7 @@ func (e *Engine) APIRoot() string { return e.apiRoot }
 // Types lists the declared types in the order of their declaration.
 func (e *Engine) Types() []*Type { return e.types }
 
-// Endpoints lists the declared endpoints.
+// Endpoints lists the declared endpoints, but for hidden ones.
 func (e *Engine) Endpoints() []*Endpoint { return e.endpoints }
 
 // Add declares types and their routes. It panics where two claim the same path or label.
@@ -227,6 +227,7 @@ type Endpoint struct {
 	Name    string // of operation ids; from the path where empty
 	Actions []Action
 	Global  bool // also there without a domain in the URL
+	Hidden  bool // not in the document
 }
 
 // An Action is an operation beside those that every resource has.
@@ -263,7 +264,9 @@ type NamedParam struct {
 // AddEndpoint declares an endpoint.
 func (e *Engine) AddEndpoint(list ...*Endpoint) {
 	for _, p := range list {
-		e.endpoints = append(e.endpoints, p)
+		if !p.Hidden {
+			e.endpoints = append(e.endpoints, p)
+		}
 		for i := range p.Actions {
 			a := &p.Actions[i]
 			e.handle("/"+p.Path, a.method(), &operation{action: cmp.Or(a.Name, strings.ToLower(a.method())), public: a.Public, anyUser: a.AnyUser, handle: a.Handle})
