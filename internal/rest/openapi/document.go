@@ -2,7 +2,6 @@
 package openapi
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
@@ -10,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"go.yaml.in/yaml/v3"
 
 	"granary/internal/errs"
 	"granary/internal/rest"
@@ -71,8 +68,7 @@ func (d *Document) YAML(query url.Values, server string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	tail, err := encodeYAML(mapping{{"servers", servers(server)}})
-	return slices.Concat(text, tail), err
+	return appendYAML(slices.Clip(text), mapping{{"servers", servers(server)}}, 0, false), nil
 }
 
 func servers(server string) []any { return []any{mapping{{"url", server}}} }
@@ -97,9 +93,7 @@ func (d *Document) text(query url.Values, asYAML bool) ([]byte, error) {
 	}
 	var text []byte
 	if asYAML {
-		if text, err = encodeYAML(tree); err != nil {
-			return nil, err
-		}
+		text = appendYAML(nil, tree, 0, false)
 	} else {
 		text = appendJSON(nil, tree)
 	}
@@ -108,16 +102,6 @@ func (d *Document) text(query url.Values, asYAML bool) ([]byte, error) {
 	}
 	d.kept = append(d.kept, made{key, slices.Clip(text)})
 	return text, nil
-}
-
-func encodeYAML(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := yaml.NewEncoder(&b)
-	e.SetIndent(2)
-	if err := e.Encode(node(v)); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), e.Close()
 }
 
 // form reads a query.

@@ -3,8 +3,7 @@ package openapi
 import (
 	"encoding/json"
 	"strconv"
-
-	"go.yaml.in/yaml/v3"
+	"strings"
 )
 
 // A mapping is a map that remembers the order of its keys. The other values of a tree are lists of values ([]any),
@@ -87,35 +86,77 @@ func appendText(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// node makes a YAML node of a tree.
-func node(v any) *yaml.Node {
-	switch v := v.(type) {
-	case mapping:
-		n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-		for _, m := range v {
-			n.Content = append(n.Content, text(m.key), node(m.value))
+// appendYAML writes a tree in block style. What it doesn't know to be plain text it writes as JSON, which YAML includes.
+func appendYAML(b []byte, m mapping, indent int, started bool) []byte {
+	for i, e := range m {
+		if i > 0 || !started {
+			b = pad(b, indent)
 		}
-		if len(v) == 0 {
-			n.Style = yaml.FlowStyle
+		b = append(appendPlain(b, e.key), ':')
+		switch v := e.value.(type) {
+		case mapping:
+			if len(v) == 0 {
+				b = append(b, " {}\n"...)
+				continue
+			}
+			b = appendYAML(append(b, '\n'), v, indent+2, false)
+		case *enumRef:
+			b = appendYAML(append(b, '\n'), ref(v.name), indent+2, false)
+		case []any:
+			if len(v) == 0 {
+				b = append(b, " []\n"...)
+				continue
+			}
+			b = append(b, '\n')
+			for _, item := range v {
+				b = append(pad(b, indent), "- "...)
+				if r, ok := item.(*enumRef); ok {
+					item = ref(r.name)
+				}
+				if m, ok := item.(mapping); ok && len(m) > 0 {
+					b = appendYAML(b, m, indent+2, true)
+				} else {
+					b = append(appendScalar(b, item), '\n')
+				}
+			}
+		default:
+			b = append(appendScalar(append(b, ' '), v), '\n')
 		}
-		return n
-	case []any:
-		n := &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq"}
-		for _, e := range v {
-			n.Content = append(n.Content, node(e))
-		}
-		if len(v) == 0 {
-			n.Style = yaml.FlowStyle
-		}
-		return n
-	case *enumRef:
-		return node(ref(v.name))
-	case string:
-		return text(v)
-	default:
-		b, _ := json.Marshal(v)
-		return &yaml.Node{Kind: yaml.ScalarNode, Value: string(b)}
 	}
+	return b
 }
 
-func text(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
+func pad(b []byte, indent int) []byte {
+	for range indent {
+		b = append(b, ' ')
+	}
+	return b
+}
+
+func appendScalar(b []byte, v any) []byte {
+	if s, ok := v.(string); ok {
+		return appendPlain(b, s)
+	}
+	return appendJSON(b, v)
+}
+
+// appendPlain writes a string without quotes if no reader can take it for anything else: letters with digits,
+// underscores, hyphens, dots and slashes within, and no word that YAML knows.
+func appendPlain(b []byte, s string) []byte {
+	plain := s != ""
+	for i := range len(s) {
+		c := s[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '/'
+		if !letter && (i == 0 || c != '_' && c != '-' && c != '.' && (c < '0' || c > '9')) {
+			plain = false
+		}
+	}
+	switch strings.ToLower(s) {
+	case "true", "false", "null", "yes", "no", "on", "off", "y", "n":
+		plain = false
+	}
+	if plain {
+		return append(b, s...)
+	}
+	return appendText(b, s)
+}
