@@ -232,7 +232,7 @@ type Endpoint struct {
 
 // An Action is an operation beside those that every resource has.
 type Action struct {
-	Name       string // in the URL below the object (or the collection) and in the operation id; empty for the endpoint itself
+	Name       string // in the URL below the object (or the collection) and in the operation id; an endpoint's is in the id alone, and its method where empty
 	Method     string // POST where empty
 	Collection bool   // below the collection
 	Public     bool   // needs no login
@@ -243,14 +243,14 @@ type Action struct {
 	Request       any    // a struct with api tags; nil for none
 	RequestSchema string // its name in the document; the struct's where empty
 	Response      any    // a struct with api tags; nil for none
-	ResponseName  string // the answer's schema, where it is another type's
+	ResponseName  string // the answer's schema: a type's, or the name under which the own type's objects or Response are described
 	Task, Group   bool   // answers 202 with a task, with a task group
 	Status        int    // of the answer: 202 with Task or Group, else 201 for POST, 200 otherwise
 	Conflict      bool   // may answer 409 with the same body
 	Headers       []string
 	Params        []NamedParam // query parameters, for the document
 	Media         []string     // of the answer, where it isn't JSON
-	OperationID   string
+	OperationID   string       // where it follows no rule; the bindings' form of the document has it too
 
 	Handle func(ctx context.Context, r *Request) (*Response, error)
 }

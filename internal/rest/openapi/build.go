@@ -93,7 +93,7 @@ func (b *builder) build() (paths, schemas mapping, err error) {
 		}
 	}
 	for _, e := range b.engine.Endpoints() {
-		if b.wants(e.App) {
+		if b.wants(e.App) && !e.Hidden {
 			b.endpoint(e)
 		}
 	}

@@ -91,6 +91,7 @@ func sample() *rest.Engine {
 	)
 	e.AddEndpoint(
 		&rest.Endpoint{App: "core", Path: "livez/", Global: true, Actions: []rest.Action{{Method: http.MethodGet, Public: true, OperationID: "livez_read"}}},
+		&rest.Endpoint{App: "core", Path: "hidden/", Hidden: true, Actions: []rest.Action{{Method: http.MethodGet}}},
 		&rest.Endpoint{App: "toy", Path: "toy/{name}/copy/", Actions: []rest.Action{{OperationID: "copy"}}},
 		&rest.Endpoint{App: "core", Path: "core/copy.x/", Actions: []rest.Action{{OperationID: "copy", Media: []string{"text/plain"}, Deprecated: true}}},
 	)
