@@ -65,8 +65,9 @@ func (n *normaliser) knowFile(name string, data []byte) {
 var (
 	uuidText = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 	// The years before 2020 belong to scenarios.
-	timeText = regexp.MustCompile(`20[2-9]\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z`)
-	pathTime = regexp.MustCompile(`20[2-9]\d{5}T\d{6}Z`)
+	timeText  = regexp.MustCompile(`20[2-9]\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z`)
+	shortTime = regexp.MustCompile(`20[2-9]\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`)
+	pathTime  = regexp.MustCompile(`20[2-9]\d{5}T\d{6}Z`)
 	// Its placeholder is as long, so that columns stay.
 	listingDate  = regexp.MustCompile(`\d\d-(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-20\d\d \d\d:\d\d`)
 	numberedText = regexp.MustCompile(`(/users/|/groups/|prn:auth\.user:|prn:auth\.group:|prn:core\.group:)(\d+)\b`)
@@ -80,6 +81,7 @@ func (n *normaliser) text(s string) string {
 	s = strings.NewReplacer(n.known...).Replace(s)
 	s = n.uuids(s)
 	s = timeText.ReplaceAllString(s, "<time>")
+	s = shortTime.ReplaceAllString(s, "<time in milliseconds>")
 	s = pathTime.ReplaceAllString(s, "<checkpoint>")
 	s = listingDate.ReplaceAllString(s, "<date-and-minute>")
 	return numberedText.ReplaceAllStringFunc(s, func(m string) string {

@@ -28,6 +28,7 @@ func TestNormaliseText(t *testing.T) {
 		{"a host", "connect to localhost:9080", "connect to <server host>"},
 		{"a name", "name-gabc-x", "name-<u>-x"},
 		{"a time", "2026-11-24T23:18:15.921971Z", "<time>"},
+		{"a time as some results have it", "2026-11-24T23:18:15.921Z", "<time in milliseconds>"},
 		{"a time without a fraction stays", "2026-11-24T23:18:15Z", "2026-11-24T23:18:15Z"},
 		{"a scenario's time stays", "2001-01-01T00:00:00.000000Z", "2001-01-01T00:00:00.000000Z"},
 		{"a listing's date", "x  24-Nov-2026 23:18  5", "x  <date-and-minute>  5"},
