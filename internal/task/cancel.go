@@ -46,7 +46,7 @@ func (q *Queue) cancel(ctx context.Context, t *Task) error {
 	now := q.cfg.Clock.Now()
 	err := q.db.Update(ctx, func(tx *db.Tx) error {
 		done = false
-		if err := guardTask(ctx, tx, t.Seq); err != nil {
+		if err := guard(ctx, tx, recorded(t.Reserved)); err != nil {
 			return err
 		}
 		n, err := tx.Exec(ctx, "UPDATE core_task SET state = 'canceled', finished_at = ? WHERE id = ? AND state = 'waiting'", now, t.ID)
@@ -58,7 +58,7 @@ func (q *Queue) cancel(ctx context.Context, t *Task) error {
 		if err != nil {
 			return err
 		}
-		return tellReady(ctx, tx, freed)
+		return q.tellReady(ctx, tx, freed)
 	})
 	if err == nil && done {
 		canceled := *t

@@ -209,7 +209,7 @@ func (q *Queue) insert(ctx context.Context, tx *db.Tx, d *draft) error {
 		}
 	}
 	if t.State == Waiting && !t.UnblockedAt.IsZero() {
-		return tellReady(ctx, tx, 1)
+		return q.tellReady(ctx, tx, 1)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"granary/internal/db"
@@ -26,6 +27,7 @@ type Job struct {
 	cancel context.CancelCauseFunc
 
 	mu      sync.Mutex
+	added   []string // what AddLock locked; some of it perhaps in a transaction that failed
 	reports []*Progress
 	tempDir string
 }
@@ -108,7 +110,27 @@ func (j *Job) AddLock(ctx context.Context, tx *db.Tx, resource string) error {
 		return err
 	}
 	_, err = tx.Exec(ctx, "INSERT INTO core_taskresource (task, resource, exclusive) VALUES (?, ?, ?)", j.Task.ID, resource, true)
-	return err
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !slices.Contains(j.added, resource) {
+		j.added = append(j.added, resource)
+	}
+	return nil
+}
+
+// reserved adds what AddLock locked to a task's record.
+func (j *Job) reserved(record []string) []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, r := range j.added {
+		if !slices.Contains(record, r) {
+			record = append(slices.Clip(record), r)
+		}
+	}
+	return record
 }
 
 // tempPrefix begins the names of scratch directories; the task's id follows.

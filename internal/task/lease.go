@@ -275,7 +275,11 @@ func (q *Queue) endLost(ctx context.Context, t *Task, me pulp.ID) error {
 		}
 		var done, canceling bool
 		err := q.db.Update(ctx, func(tx *db.Tx) (err error) {
-			if done, canceling, err = q.end(ctx, tx, t, me, e); !done {
+			var freed int64
+			if done, canceling, freed, err = q.end(ctx, tx, t, me, e); !done {
+				return err
+			}
+			if err := q.tellReady(ctx, tx, freed); err != nil {
 				return err
 			}
 			_, err = tx.Exec(ctx, "UPDATE core_progressreport SET state = ? WHERE task = ? AND state IN ('waiting', 'running')", string(open), t.ID)
@@ -309,7 +313,7 @@ func (q *Queue) recheck(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return tellReady(ctx, tx, n)
+		return q.tellReady(ctx, tx, n)
 	})
 }
 

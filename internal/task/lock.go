@@ -3,6 +3,7 @@ package task
 import (
 	"context"
 	"database/sql"
+	"math"
 	"slices"
 	"strings"
 
@@ -36,13 +37,25 @@ func locks(spec Spec, domain pulp.ID) []lock {
 	return list
 }
 
+const sharedPrefix = "shared:"
+
 // record is the form of locks that clients see.
 func record(list []lock) []string {
 	out := make([]string, len(list))
 	for i, l := range list {
 		if out[i] = l.resource; !l.exclusive {
-			out[i] = "shared:" + l.resource
+			out[i] = sharedPrefix + l.resource
 		}
+	}
+	return out
+}
+
+// recorded is the inverse of record.
+func recorded(list []string) []lock {
+	out := make([]lock, len(list))
+	for i, text := range list {
+		resource, shared := strings.CutPrefix(text, sharedPrefix)
+		out[i] = lock{resource, !shared}
 	}
 	return out
 }
@@ -52,109 +65,99 @@ const maxGuards = 64
 
 // guard keeps others from adding or removing conflicting locks until the transaction ends.
 func guard(ctx context.Context, tx *db.Tx, list []lock) error {
-	if tx.Engine() == db.SQLite {
-		return nil // there is one transaction at a time
-	}
 	const all = "task locks"
 	if len(list) > maxGuards {
 		return tx.Lock(ctx, all)
 	}
-	if err := tx.LockShared(ctx, all); err != nil {
-		return err
-	}
-	list = slices.Clone(list)
-	slices.SortFunc(list, func(a, b lock) int { return strings.Compare(a.resource, b.resource) })
+	names := make([]db.Lock, 1, len(list)+1)
+	names[0] = db.Lock{Name: all, Shared: true}
 	for _, l := range list {
-		take := tx.LockShared
-		if l.exclusive {
-			take = tx.Lock
-		}
-		if err := take(ctx, "task lock "+l.resource); err != nil {
-			return err
-		}
+		names = append(names, db.Lock{Name: all + " " + l.resource, Shared: !l.exclusive})
 	}
-	return nil
+	return tx.LockAll(ctx, names)
 }
 
-// guardTask is guard for the locks of a task that is there.
-func guardTask(ctx context.Context, tx *db.Tx, seq int64) error {
-	if tx.Engine() == db.SQLite {
-		return nil
+// What follows asks core_tasklock for the first row at or behind a place in its primary key, and compares row values with rows.
+// So neither engine can choose another plan than one step in that index, whatever it believes to know about
+// the table, which is empty at one moment and has many rows of one resource at the next.
+
+// first is a query for the sequence number of the first lock on the resource of lock row a, exclusive or shared, that comes after one.
+func first(exclusive bool, after string) string {
+	flag := "FALSE"
+	if exclusive {
+		flag = "TRUE"
 	}
-	list, err := db.All(ctx, tx, func(rows *sql.Rows) (l lock, err error) { err = rows.Scan(&l.resource, &l.exclusive); return l, err },
-		"SELECT resource, exclusive FROM core_tasklock WHERE seq = ?", seq)
-	if err != nil {
-		return err
-	}
-	return guard(ctx, tx, list)
+	return `(SELECT CASE WHEN b.resource = a.resource AND b.exclusive = ` + flag + ` THEN b.seq END FROM core_tasklock b
+		WHERE (b.resource, b.exclusive, b.seq) > (a.resource, ` + flag + `, ` + after + `) ORDER BY b.resource, b.exclusive, b.seq LIMIT 1)`
 }
+
+// behindMe is where lock row a stands. SQLite would not take a bare column as a place in an index, for its affinity.
+const behindMe = "a.seq + 0"
 
 // blocked says whether any unfinished task conflicts with these locks. The caller holds the guard.
 func blocked(ctx context.Context, tx *db.Tx, list []lock) (bool, error) {
-	var exclusive, shared []string
-	for _, l := range list {
-		if l.exclusive {
-			exclusive = append(exclusive, l.resource)
-		} else {
-			shared = append(shared, l.resource)
+	for part := range slices.Chunk(list, 50) {
+		finds, args := make([]string, len(part)), make([]any, 0, 3*len(part))
+		for i, l := range part {
+			// Of a resource's locks the shared ones come first: from the start of all, or of the exclusive ones.
+			finds[i] = `(SELECT 1 FROM (SELECT resource FROM core_tasklock WHERE (resource, exclusive, seq) > (?, ?, 0)
+				ORDER BY resource, exclusive, seq LIMIT 1) l WHERE l.resource = ?)`
+			args = append(args, l.resource, !l.exclusive, l.resource)
 		}
-	}
-	for _, set := range []struct {
-		resources []string
-		cond      string
-	}{{exclusive, ""}, {shared, " AND exclusive = TRUE"}} {
-		for part := range slices.Chunk(set.resources, chunk) {
-			in, args := db.In(part)
-			if found, err := db.Exists(ctx, tx, "SELECT 1 FROM core_tasklock WHERE resource IN "+in+set.cond, args...); found || err != nil {
-				return found, err
-			}
+		found, err := db.Value[sql.NullInt64](ctx, tx, "SELECT coalesce(NULL, "+strings.Join(finds, ", ")+")", args...)
+		if err != nil || found.Valid {
+			return found.Valid, err
 		}
 	}
 	return false, nil
 }
 
 // isFree is the condition that no earlier unfinished task conflicts with the row of core_task.
-const isFree = `NOT EXISTS (SELECT 1 FROM core_tasklock a WHERE a.seq = core_task.seq AND (
-	EXISTS (SELECT 1 FROM core_tasklock b WHERE b.resource = a.resource AND b.exclusive = TRUE AND b.seq < a.seq)
-	OR (a.exclusive = TRUE AND EXISTS (SELECT 1 FROM core_tasklock b WHERE b.resource = a.resource AND b.exclusive = FALSE AND b.seq < a.seq))))`
+var isFree = "(SELECT count(*) FROM core_tasklock a WHERE a.seq = core_task.seq AND (" + first(true, "0") + " < a.seq OR a.exclusive = TRUE AND " + first(false, "0") + " < a.seq)) = 0"
 
 // release removes a task's locks and unblocks the tasks for which they were the last obstacle. It returns how many
 // these are. The caller holds the guard.
 func release(ctx context.Context, tx *db.Tx, seq int64, now pulp.Time) (int64, error) {
+	// On each of its resources, what it may have held up is the first exclusive task behind it, and if it is exclusive itself, the
+	// shared ones before that; unless an earlier exclusive task goes on holding them up.
+	var behind []int64
 	type held struct {
-		lock
-		next sql.NullInt64 // the first exclusive task behind this one
+		resource     string
+		exclusive    bool
+		first        sql.NullInt64 // exclusive lock on the resource
+		next, shared sql.NullInt64 // exclusive and shared lock behind this one
 	}
-	// Where an earlier exclusive task is waiting or running, that one goes on blocking what is behind.
-	mine, err := db.All(ctx, tx, func(rows *sql.Rows) (h held, err error) {
-		err = rows.Scan(&h.resource, &h.exclusive, &h.next)
+	list, err := db.All(ctx, tx, func(rows *sql.Rows) (h held, err error) {
+		err = rows.Scan(&h.resource, &h.exclusive, &h.first, &h.next, &h.shared)
 		return h, err
-	}, `SELECT a.resource, a.exclusive,
-		(SELECT b.seq FROM core_tasklock b WHERE b.resource = a.resource AND b.exclusive = TRUE AND b.seq > a.seq ORDER BY b.seq LIMIT 1)
-		FROM core_tasklock a WHERE a.seq = ?
-		AND NOT EXISTS (SELECT 1 FROM core_tasklock b WHERE b.resource = a.resource AND b.exclusive = TRUE AND b.seq < a.seq)`, seq)
+	}, "SELECT a.resource, a.exclusive, "+first(true, "0")+", "+first(true, behindMe)+", "+first(false, behindMe)+" FROM core_tasklock a WHERE a.seq = ?", seq)
 	if err != nil {
 		return 0, err
 	}
-	var behind []int64
-	for _, h := range mine {
-		if h.next.Valid {
-			behind = append(behind, h.next.Int64)
-		}
-		if !h.exclusive {
+	for _, h := range list {
+		if h.first.Valid && h.first.Int64 < seq {
 			continue
 		}
-		query := "SELECT seq FROM core_tasklock WHERE resource = ? AND exclusive = FALSE AND seq > ?"
-		args := []any{h.resource, seq}
+		end := int64(math.MaxInt64)
 		if h.next.Valid {
-			query += " AND seq < ?"
-			args = append(args, h.next.Int64)
+			end = h.next.Int64
+			behind = append(behind, end)
 		}
-		shared, err := db.Column[int64](ctx, tx, query, args...)
-		if err != nil {
-			return 0, err
+		if !h.exclusive || !h.shared.Valid {
+			continue
 		}
-		behind = append(behind, shared...)
+		for from := seq; h.shared.Int64 < end; {
+			part, err := db.Column[int64](ctx, tx, `SELECT seq FROM core_tasklock WHERE (resource, exclusive, seq) > (?, FALSE, ?) AND (resource, exclusive, seq) < (?, FALSE, ?)
+				ORDER BY resource, exclusive, seq LIMIT ?`, h.resource, from, h.resource, end, chunk)
+			if err != nil {
+				return 0, err
+			}
+			behind = append(behind, part...)
+			if len(part) < chunk {
+				break
+			}
+			from = part[chunk-1]
+		}
 	}
 	if _, err := tx.Exec(ctx, "DELETE FROM core_tasklock WHERE seq = ?", seq); err != nil {
 		return 0, err
@@ -162,15 +165,14 @@ func release(ctx context.Context, tx *db.Tx, seq int64, now pulp.Time) (int64, e
 	return unblock(ctx, tx, behind, now)
 }
 
-// unblock unblocks those of some tasks that no earlier one conflicts with any more.
+// unblock unblocks those of some waiting tasks that no earlier one conflicts with any more. It returns how many these are.
 func unblock(ctx context.Context, tx *db.Tx, seqs []int64, now pulp.Time) (total int64, err error) {
 	slices.Sort(seqs)
 	for part := range slices.Chunk(slices.Compact(seqs), chunk) {
 		in, args := db.In(part)
 		if tx.Engine() == db.PostgreSQL {
 			// Who comes second sees in the next statement what the first has committed.
-			_, err := tx.Exec(ctx, "SELECT 1 FROM core_task WHERE seq IN "+in+" ORDER BY seq FOR NO KEY UPDATE", args...)
-			if err != nil {
+			if _, err := tx.Exec(ctx, "SELECT 1 FROM core_task WHERE seq IN "+in+" ORDER BY seq FOR NO KEY UPDATE", args...); err != nil {
 				return total, err
 			}
 		}

@@ -11,7 +11,10 @@ import (
 	"granary/internal/pulp"
 )
 
-const purgeName = "pulpcore.app.tasks.purge.purge"
+const (
+	purgeName = "pulpcore.app.tasks.purge.purge"
+	taskModel = "core.Task" // as progress reports name it
+)
 
 // purgeArgs says what to purge. A scheduled purge has none.
 type purgeArgs struct {
@@ -49,7 +52,7 @@ func (q *Queue) purge(ctx context.Context, j *Job) (any, error) {
 	p := &purging{q: q, j: j, before: args.FinishedBefore, kinds: map[string]*Progress{}}
 	p.total = j.Progress("purge.tasks.total", "Purged task-related-objects total")
 	p.total.SetTotal(0)
-	p.count(refType, 0)
+	p.count(taskModel, 0)
 	p.failed = j.Progress("purge.tasks.error", "Tasks failed to purge")
 	p.failed.SetTotal(0)
 	for _, domain := range domains {
@@ -191,7 +194,7 @@ func (q *Queue) deleteTasks(ctx context.Context, ids []pulp.ID) (deleted map[str
 		if err != nil {
 			return err
 		}
-		deleted["core.Task"] += n
+		deleted[taskModel] += n
 		if len(groups) == 0 {
 			return nil
 		}

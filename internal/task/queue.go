@@ -3,8 +3,8 @@ package task
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,11 +75,13 @@ type Queue struct {
 	kinds map[string]Kind
 
 	wake  chan struct{} // a token for each worker that should look for work
-	busy  atomic.Int32  // workers that have a task
+	tell  chan struct{} // a token when other processes should
+	busy  atomic.Int32  // workers that have a task or look for one
 	tasks sync.WaitGroup
 
 	stopOnce, abortOnce sync.Once
 	stopping, aborting  chan struct{}
+	ready               chan struct{} // closed once live
 
 	mu       sync.Mutex
 	live     bool                  // Run is running and not stopping
@@ -106,8 +108,10 @@ func New(cfg Config) *Queue {
 		cfg: cfg, db: cfg.DB, log: cfg.Log,
 		kinds:    map[string]Kind{},
 		wake:     make(chan struct{}, max(1, cfg.Workers)),
+		tell:     make(chan struct{}, 1),
 		stopping: make(chan struct{}),
 		aborting: make(chan struct{}),
+		ready:    make(chan struct{}),
 		running:  map[pulp.ID]*Job{},
 		canceled: map[pulp.ID]time.Time{},
 		waiters:  map[pulp.ID][]chan struct{}{},
@@ -153,6 +157,7 @@ func (q *Queue) Run(ctx context.Context) (err error) {
 	helpers.Go(func() { q.db.Listen(infra, []string{wakeChannel, cancelChannel}, q.notified) })
 	helpers.Go(func() { q.keepLease(infra) })
 	helpers.Go(func() { q.poll(infra) })
+	helpers.Go(func() { q.tellOthers(infra) })
 	helpers.Go(func() { q.flushProgress(infra) })
 	if !q.cfg.Auxiliary {
 		helpers.Go(func() { q.housekeep(infra) })
@@ -160,6 +165,7 @@ func (q *Queue) Run(ctx context.Context) (err error) {
 	q.mu.Lock()
 	q.live = true
 	q.mu.Unlock()
+	close(q.ready)
 	q.wakeAll()
 	for slot := range q.cfg.Workers {
 		workers.Go(func() { q.work(infra, slot) })
@@ -192,6 +198,9 @@ func (q *Queue) Run(ctx context.Context) (err error) {
 	return nil
 }
 
+// Ready is closed when Run has ended what was left by dead processes and immediate tasks run in place.
+func (q *Queue) Ready() <-chan struct{} { return q.ready }
+
 // Stop makes Run take no further task, abort what still runs after grace, and return. A negative grace has no end. Stop may
 // be called again with less. The end of Run's context is a Stop with the configured grace.
 func (q *Queue) Stop(grace time.Duration) {
@@ -220,9 +229,11 @@ func (q *Queue) isStopping() bool {
 func (q *Queue) notified(channel, payload string) {
 	switch channel {
 	case wakeChannel:
-		n := 0
-		_, _ = fmt.Sscan(payload, &n)
-		q.wakeSome(max(1, n))
+		if n, err := strconv.Atoi(payload); err == nil {
+			q.wakeSome(n)
+		} else {
+			q.wakeAll() // another process does not know how many there are
+		}
 	case cancelChannel:
 		if id, err := pulp.ParseID(payload); err == nil {
 			q.stopTask(id, errCanceled)
@@ -245,11 +256,36 @@ func (q *Queue) wakeSome(n int) {
 }
 
 // tellReady announces that n tasks are ready, once the transaction is durable.
-func tellReady(ctx context.Context, tx *db.Tx, n int64) error {
-	if n == 0 {
+func (q *Queue) tellReady(ctx context.Context, tx *db.Tx, n int64) error {
+	if n <= 0 {
 		return nil
 	}
-	return tx.Notify(ctx, wakeChannel, fmt.Sprint(n))
+	if tx.Engine() == db.SQLite {
+		return tx.Notify(ctx, wakeChannel, strconv.FormatInt(n, 10))
+	}
+	// A notification within the transaction would make the commits of all such transactions wait for each other.
+	tx.AfterCommit(func() {
+		q.wakeSome(int(n))
+		select {
+		case q.tell <- struct{}{}:
+		default: // one is due already
+		}
+	})
+	return nil
+}
+
+// tellOthers sends the notifications of tellReady to the other processes.
+func (q *Queue) tellOthers(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-q.tell:
+		}
+		if err := q.db.Update(ctx, func(tx *db.Tx) error { return tx.Notify(ctx, wakeChannel, "") }); err != nil {
+			q.warn(ctx, "tell others of ready tasks", err)
+		}
+	}
 }
 
 // poll finds what notifications did not tell.

@@ -36,7 +36,7 @@ func reason(text string) json.RawMessage {
 	return b
 }
 
-const readyQuery = "SELECT 1 FROM core_task WHERE state = 'waiting' AND unblocked_at IS NOT NULL"
+const readyQuery = "SELECT 1 FROM core_task WHERE state = 'waiting' AND unblocked_at IS NOT NULL ORDER BY immediate DESC, seq LIMIT 1"
 
 // A claimed task is one that this process owns and is about to run.
 type claimed struct {
@@ -48,29 +48,24 @@ type claimed struct {
 // work is a worker: it runs one task after the other until the queue stops.
 func (q *Queue) work(ctx context.Context, slot int) {
 	for !q.isStopping() {
+		q.busy.Add(1)
 		c, err := q.claim(ctx, slot)
 		if err != nil {
 			q.warn(ctx, "claim a task", err)
 		}
-		if c == nil {
-			if q.cfg.Burst && err == nil && q.busy.Load() == 0 {
-				q.Stop(-1)
-				return
-			}
-			select {
-			case <-q.stopping:
-				return
-			case <-q.wake:
-			}
-			continue
-		}
-		q.busy.Add(1)
+		idle := c == nil
 		for c != nil {
 			c = q.perform(ctx, c, true)
 		}
-		q.busy.Add(-1)
-		if q.cfg.Burst {
-			q.wakeAll() // the others may wait for what this one did not find
+		if last := q.busy.Add(-1) == 0; last && idle && err == nil && q.cfg.Burst {
+			q.Stop(-1)
+		}
+		if !idle {
+			continue
+		}
+		select {
+		case <-q.stopping:
+		case <-q.wake:
 		}
 	}
 }
@@ -296,19 +291,26 @@ func (q *Queue) finish(ctx context.Context, j *Job, t *Task, e ending, next bool
 			cleaned = true
 		}
 		reports := j.close(e)
+		t.Reserved = j.reserved(t.Reserved)
 		var done, canceling bool
 		err := q.db.Update(ctx, func(tx *db.Tx) (err error) {
 			more = nil
-			if done, canceling, err = q.end(ctx, tx, t, j.owner, e); !done {
+			var freed int64
+			if done, canceling, freed, err = q.end(ctx, tx, t, j.owner, e); !done {
 				return err
 			}
 			if err := writeReports(ctx, tx, t.ID, reports); err != nil {
 				return err
 			}
 			if next && !q.isStopping() {
-				more, err = q.claimTx(ctx, tx, j.owner)
+				if more, err = q.claimTx(ctx, tx, j.owner); err != nil {
+					return err
+				}
 			}
-			return err
+			if more != nil && more.task.UnblockedAt == t.FinishedAt {
+				freed-- // this worker takes one of them itself
+			}
+			return q.tellReady(ctx, tx, freed)
 		})
 		switch {
 		case err == nil && done:
@@ -335,10 +337,10 @@ func (q *Queue) finish(ctx context.Context, j *Job, t *Task, e ending, next bool
 }
 
 // end moves a task of this owner to a final state and frees what it held. done says whether it did; if not, canceling says
-// whether that was because the task has to end canceled instead.
-func (q *Queue) end(ctx context.Context, tx *db.Tx, t *Task, owner pulp.ID, e ending) (done, canceling bool, err error) {
-	if err := guardTask(ctx, tx, t.Seq); err != nil {
-		return false, false, err
+// whether that was because the task has to end canceled instead. freed is how many tasks became ready.
+func (q *Queue) end(ctx context.Context, tx *db.Tx, t *Task, owner pulp.ID, e ending) (done, canceling bool, freed int64, err error) {
+	if err := guard(ctx, tx, recorded(t.Reserved)); err != nil {
+		return false, false, 0, err
 	}
 	from := "state = 'running'"
 	if e.state == Canceled {
@@ -348,18 +350,15 @@ func (q *Queue) end(ctx context.Context, tx *db.Tx, t *Task, owner pulp.ID, e en
 	n, err := tx.Exec(ctx, "UPDATE core_task SET state = ?, finished_at = ?, error = ?, result = ?, owner = NULL WHERE id = ? AND owner = ? AND "+from,
 		string(e.state), now, jsonOrNull(e.detail), jsonOrNull(e.result), t.ID, owner)
 	if err != nil {
-		return false, false, err
+		return false, false, 0, err
 	}
 	if n == 0 {
 		canceling, err = db.Exists(ctx, tx, "SELECT 1 FROM core_task WHERE id = ? AND owner = ? AND state = 'canceling'", t.ID, owner)
-		return false, canceling, err
+		return false, canceling, 0, err
 	}
 	t.FinishedAt = now
-	freed, err := release(ctx, tx, t.Seq, now)
-	if err != nil {
-		return false, false, err
-	}
-	return true, false, tellReady(ctx, tx, freed)
+	freed, err = release(ctx, tx, t.Seq, now)
+	return err == nil, false, freed, err
 }
 
 // cleanup removes what a task left incomplete.

@@ -23,14 +23,13 @@ import (
 
 // An env is a database with two domains and two users.
 type env struct {
-	t              testing.TB
-	db             *db.DB
-	domain, other  pulp.Domain
-	admin, alice   *pulp.User
-	ctx            context.Context // of the admin in the default domain
-	mu             sync.Mutex
-	cleaned        []pulp.Ref // what Cleanup was called with
-	cleanupRunning func(pulp.Ref)
+	t             testing.TB
+	db            *db.DB
+	domain, other pulp.Domain
+	admin, alice  *pulp.User
+	ctx           context.Context // of the admin in the default domain
+	mu            sync.Mutex
+	cleaned       []pulp.Ref // what Cleanup was called with
 }
 
 func newEnv(t testing.TB, d *db.DB) *env {
@@ -88,17 +87,13 @@ func (e *env) config() task.Config {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			e.cleaned = append(e.cleaned, created...)
-			for _, r := range created {
-				if e.cleanupRunning != nil {
-					e.cleanupRunning(r)
-				}
-			}
 			return nil
 		},
 	}
 }
 
-// A queue is a running queue with its test's shorthands. Its kind "run" does what the test's function under the argument's key says.
+// A queue is a running queue with its test's shorthands. Its kind "run" calls the function under
+// the argument's key, "model" the one under "model".
 type queue struct {
 	*task.Queue
 	e     *env
@@ -112,38 +107,48 @@ type runArgs struct{ Key string }
 func (e *env) start(cfg task.Config) *queue {
 	e.t.Helper()
 	q := e.idle(cfg)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(e.t.Context()))
+	q.run()
+	return q
+}
+
+func (q *queue) run() {
+	t := q.e.t
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- q.Run(ctx) }()
 	q.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
-			e.t.Error(err)
+			t.Error(err)
 		}
 	})
-	e.t.Cleanup(q.stop)
-	e.eventually("the queue is registered", func() bool {
-		n, err := db.Value[int](e.ctx, e.db, "SELECT count(*) FROM core_appstatus")
-		return err == nil && n >= cfg.Workers
-	})
-	return q
+	t.Cleanup(q.stop)
+	select {
+	case <-q.Ready():
+	case <-time.After(20 * time.Second):
+		t.Fatal("the queue does not start")
+	}
 }
 
 // idle is a queue that does not run.
 func (e *env) idle(cfg task.Config) *queue {
 	q := &queue{Queue: task.New(cfg), e: e}
 	q.Register(task.TestKinds()...)
+	call := func(ctx context.Context, j *task.Job, key string) (any, error) {
+		f, ok := q.funcs.Load(key)
+		if !ok {
+			return nil, fmt.Errorf("no function %q", key)
+		}
+		return f.(func(context.Context, *task.Job) (any, error))(ctx, j)
+	}
 	q.Register(task.Kind{Name: "run", Run: func(ctx context.Context, j *task.Job) (any, error) {
 		var a runArgs
 		if err := j.Args(&a); err != nil {
 			return nil, err
 		}
-		f, ok := q.funcs.Load(a.Key)
-		if !ok {
-			return nil, fmt.Errorf("no function %q", a.Key)
-		}
-		return f.(func(context.Context, *task.Job) (any, error))(ctx, j)
-	}})
+		return call(ctx, j, a.Key)
+	}}, task.Kind{Name: "model", Run: func(ctx context.Context, j *task.Job) (any, error) { return call(ctx, j, "model") }})
 	return q
 }
 
@@ -263,110 +268,139 @@ func (e *env) checkInvariants() {
 	}
 }
 
-func run(t *testing.T, f func(e *env)) {
-	dbtest.Run(t, func(t *testing.T, d *db.DB) { f(newEnv(t, d)) })
+// scenarios are named tests that take an env as it is after newEnv.
+type scenarios map[string]func(e *env)
+
+// runEach runs scenarios on both engines, beside other tests. It makes one database of each, since that takes longer than most scenarios.
+func runEach(t *testing.T, list scenarios) {
+	t.Parallel()
+	for engine, config := range map[string]func(testing.TB) db.Config{"sqlite": dbtest.SQLite, "postgres": dbtest.Postgres} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t, dbtest.Open(t, config(t)))
+			for name, f := range list {
+				t.Run(name, func(t *testing.T) {
+					e.reset(t)
+					f(e)
+				})
+			}
+		})
+	}
 }
 
-func TestLifeOfATask(t *testing.T) {
-	run(t, func(e *env) {
-		q := e.start(e.config())
-		repo, ver := pulp.RefTo("file.filerepository", pulp.NewID()), pulp.RefTo("core.repositoryversion", pulp.NewID())
-		var call pulp.Call
-		var secret struct{ Password string }
-		q.Queue.Register() // no kinds: nothing happens
-		spec := q.spec(func(ctx context.Context, j *task.Job) (any, error) {
-			call = *pulp.CallOf(ctx)
-			for _, r := range []pulp.Ref{ver, repo} {
-				if err := e.db.Update(ctx, func(tx *db.Tx) error { return j.Created(ctx, tx, r) }); err != nil {
-					return nil, err
-				}
+// reset takes away what another test has left.
+func (e *env) reset(t *testing.T) {
+	e.t, e.cleaned = t, nil
+	e.ctx = e.as(e.admin, e.domain)
+	err := e.db.Update(e.ctx, func(tx *db.Tx) error {
+		for _, table := range []string{"core_taskschedule", "core_tasklock", "core_task", "core_taskgroup", "core_appstatus"} {
+			if _, err := tx.Exec(e.ctx, "DELETE FROM "+table); err != nil {
+				return err
 			}
-			return map[string]int{"n": 1}, nil
-		})
-		_ = secret
-		spec.Exclusive = []string{repo.PRN(), "", "pdrn:x:distributions", repo.PRN()}
-		spec.Shared = []string{"prn:file.fileremote:1", repo.PRN(), ""}
-		before := pulp.TimeOf(time.Now())
-		got := q.wait(q.dispatch(e.ctx, spec), task.Completed)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
-		domain := "shared:prn:core.domain:" + e.domain.ID.String()
-		if want := []string{repo.PRN(), "pdrn:x:distributions", "shared:prn:file.fileremote:1", domain}; fmt.Sprint(got.Reserved) != fmt.Sprint(want) {
-			t := got.Reserved
-			e.t.Errorf("reserved = %v, want %v", t, want)
-		}
-		if fmt.Sprint(got.Resources) != fmt.Sprint([]pulp.Ref{ver, repo}) {
-			e.t.Errorf("created resources = %v, want %v and %v in this order", got.Resources, ver, repo)
-		}
-		if string(got.Result) != `{"n":1}` || got.Error != nil || got.User != 1 || got.CID != "cid-of-the-request" || !got.Owner.IsZero() {
-			e.t.Errorf("got %+v", got)
-		}
-		if !(before <= got.Created && got.Created <= got.UnblockedAt && got.UnblockedAt <= got.StartedAt && got.StartedAt <= got.FinishedAt) || got.Updated != got.Created {
-			e.t.Errorf("times are not in order: %v %v %v %v %v", got.Created, got.Updated, got.UnblockedAt, got.StartedAt, got.FinishedAt)
-		}
-		want := pulp.Call{Domain: e.domain, User: e.admin, CID: "cid-of-the-request", Root: "/pulp/", Task: got.ID}
-		if *call.User != *want.User {
-			e.t.Errorf("user = %+v, want %+v", call.User, want.User)
-		}
-		if call.User, want.User = nil, nil; call != want {
-			e.t.Errorf("call = %+v, want %+v", call, want)
-		}
-		e.checkInvariants()
+func TestTasks(t *testing.T) {
+	runEach(t, scenarios{
+		"LifeOfATask": testLifeOfATask,
+		"Failures":    testFailures,
 	})
 }
 
-func TestFailures(t *testing.T) {
-	run(t, func(e *env) {
-		var log lines
-		cfg := e.config()
-		cfg.Log = log.logger()
-		q := e.start(cfg)
-		for _, tc := range []struct {
-			name, description, traceback, log string
-			f                                 func(context.Context, *task.Job) (any, error)
-		}{
-			{"an error", "disk on fire", "read: disk on fire", "failed (errors.errorString: read: disk on fire) in domain: default", func(context.Context, *task.Job) (any, error) {
-				return nil, fmt.Errorf("read: %w", errors.New("disk on fire"))
-			}},
-			{"a public error", "No such thing.", "look: No such thing.: secret cause", "failed (Error: No such thing.) in domain: default", func(context.Context, *task.Job) (any, error) {
-				return nil, fmt.Errorf("look: %w", &errs.Error{Kind: errs.NotFound, Detail: "No such thing.", Err: errors.New("secret cause")})
-			}},
-			{"validation", "{'name': [ErrorDetail(string='Wrong.', code='invalid')]}", "Wrong.", "failed (ValidationError: {'name'", func(context.Context, *task.Job) (any, error) {
-				return nil, errs.Field("name", "Wrong.")
-			}},
-			{"a panic", "panic: ouch", "task_test.go", "failed (Panic: panic: ouch)", func(context.Context, *task.Job) (any, error) { panic("ouch") }},
-			{"a result that is no JSON", "result: json: unsupported type: chan int", "unsupported type", "failed (", func(context.Context, *task.Job) (any, error) {
-				return make(chan int), nil
-			}},
-			{"a canceled context that nobody canceled", "context canceled", "context canceled", "failed (", func(context.Context, *task.Job) (any, error) {
-				return nil, context.Canceled
-			}},
-		} {
-			var failure struct{ Traceback, Description string }
-			got := q.wait(q.dispatch(e.ctx, q.spec(tc.f)), task.Failed)
-			if err := json.Unmarshal(got.Error, &failure); err != nil {
-				e.t.Fatal(err)
+func testLifeOfATask(e *env) {
+	q := e.start(e.config())
+	repo, ver := pulp.RefTo("file.filerepository", pulp.NewID()), pulp.RefTo("core.repositoryversion", pulp.NewID())
+	var call pulp.Call
+	spec := q.spec(func(ctx context.Context, j *task.Job) (any, error) {
+		call = *pulp.CallOf(ctx)
+		for _, r := range []pulp.Ref{ver, repo} {
+			if err := e.db.Update(ctx, func(tx *db.Tx) error { return j.Created(ctx, tx, r) }); err != nil {
+				return nil, err
 			}
-			if tc.name == "an error" {
-				tc.description = "read: disk on fire" // an unknown error is described by its whole chain
-			}
-			if failure.Description != tc.description || !strings.Contains(failure.Traceback, tc.traceback) {
-				e.t.Errorf("%s: error = %s", tc.name, got.Error)
-			}
-			e.eventually("log of "+tc.name, func() bool { return log.has("Task[run] "+got.ID.String()+" ", tc.log) })
 		}
-		got := q.wait(q.dispatch(e.ctx, task.Spec{Name: "no.such.task"}), task.Failed)
-		if !strings.Contains(string(got.Error), `no task is called \"no.such.task\"`) {
-			e.t.Errorf("unknown kind: error = %s", got.Error)
-		}
-		got = q.wait(q.dispatch(e.ctx, task.Spec{Name: "pulpcore.app.tasks.test.missing_worker"}), task.Failed)
-		if string(got.Error) != `{"reason":"Worker has gone missing."}` {
-			e.t.Errorf("missing worker: error = %s", got.Error)
-		}
-		ok := q.wait(q.dispatch(e.ctx, q.spec(nothing)), task.Completed)
-		e.eventually("log lines", func() bool {
-			return log.has(fmt.Sprintf("Starting task id: %s in domain: default, task_type: run, immediate: False, deferred: True", ok.ID)) &&
-				log.has(fmt.Sprintf("Task completed %s in domain: default, task_type: run, immediate: False, deferred: True, execution_time: %d μs", ok.ID, ok.FinishedAt-ok.StartedAt))
-		})
-		e.checkInvariants()
+		return map[string]int{"n": 1}, nil
 	})
+	spec.Exclusive = []string{repo.PRN(), "", "pdrn:x:distributions", repo.PRN()}
+	spec.Shared = []string{"prn:file.fileremote:1", repo.PRN(), ""}
+	before := pulp.TimeOf(time.Now())
+	got := q.wait(q.dispatch(e.ctx, spec), task.Completed)
+
+	domain := "shared:prn:core.domain:" + e.domain.ID.String()
+	if want := []string{repo.PRN(), "pdrn:x:distributions", "shared:prn:file.fileremote:1", domain}; fmt.Sprint(got.Reserved) != fmt.Sprint(want) {
+		e.t.Errorf("reserved = %v, want %v", got.Reserved, want)
+	}
+	if fmt.Sprint(got.Resources) != fmt.Sprint([]pulp.Ref{ver, repo}) {
+		e.t.Errorf("created resources = %v, want %v and %v in this order", got.Resources, ver, repo)
+	}
+	if string(got.Result) != `{"n":1}` || got.Error != nil || got.User != 1 || got.CID != "cid-of-the-request" || !got.Owner.IsZero() {
+		e.t.Errorf("got %+v", got)
+	}
+	if !(before <= got.Created && got.Created <= got.UnblockedAt && got.UnblockedAt <= got.StartedAt && got.StartedAt <= got.FinishedAt) || got.Updated != got.Created {
+		e.t.Errorf("times are not in order: %v %v %v %v %v", got.Created, got.Updated, got.UnblockedAt, got.StartedAt, got.FinishedAt)
+	}
+	want := pulp.Call{Domain: e.domain, User: e.admin, CID: "cid-of-the-request", Root: "/pulp/", Task: got.ID}
+	if *call.User != *want.User {
+		e.t.Errorf("user = %+v, want %+v", call.User, want.User)
+	}
+	if call.User, want.User = nil, nil; call != want {
+		e.t.Errorf("call = %+v, want %+v", call, want)
+	}
+	e.checkInvariants()
+}
+
+func testFailures(e *env) {
+	var log lines
+	cfg := e.config()
+	cfg.Log = log.logger()
+	q := e.start(cfg)
+	for _, tc := range []struct {
+		name, description, traceback, log string
+		f                                 func(context.Context, *task.Job) (any, error)
+	}{
+		{"an error", "read: disk on fire", "read: disk on fire", "failed (errors.errorString: read: disk on fire) in domain: default", func(context.Context, *task.Job) (any, error) {
+			return nil, fmt.Errorf("read: %w", errors.New("disk on fire"))
+		}},
+		{"a public error", "No such thing.", "look: No such thing.: secret cause", "failed (Error: No such thing.) in domain: default", func(context.Context, *task.Job) (any, error) {
+			return nil, fmt.Errorf("look: %w", &errs.Error{Kind: errs.NotFound, Detail: "No such thing.", Err: errors.New("secret cause")})
+		}},
+		{"validation", "{'name': [ErrorDetail(string='Wrong.', code='invalid')]}", "Wrong.", "failed (ValidationError: {'name'", func(context.Context, *task.Job) (any, error) {
+			return nil, errs.Field("name", "Wrong.")
+		}},
+		{"a panic", "panic: ouch", "task_test.go", "failed (Panic: panic: ouch)", func(context.Context, *task.Job) (any, error) { panic("ouch") }},
+		{"a result that is no JSON", "result: json: unsupported type: chan int", "unsupported type", "failed (", func(context.Context, *task.Job) (any, error) {
+			return make(chan int), nil
+		}},
+		{"a canceled context that nobody canceled", "context canceled", "context canceled", "failed (", func(context.Context, *task.Job) (any, error) {
+			return nil, context.Canceled
+		}},
+	} {
+		var failure struct{ Traceback, Description string }
+		got := q.wait(q.dispatch(e.ctx, q.spec(tc.f)), task.Failed)
+		if err := json.Unmarshal(got.Error, &failure); err != nil {
+			e.t.Fatal(err)
+		}
+		if failure.Description != tc.description || !strings.Contains(failure.Traceback, tc.traceback) {
+			e.t.Errorf("%s: error = %s", tc.name, got.Error)
+		}
+		e.eventually("log of "+tc.name, func() bool { return log.has("Task[run] "+got.ID.String()+" ", tc.log) })
+	}
+	got := q.wait(q.dispatch(e.ctx, task.Spec{Name: "no.such.task"}), task.Failed)
+	if !strings.Contains(string(got.Error), `no task is called \"no.such.task\"`) {
+		e.t.Errorf("unknown kind: error = %s", got.Error)
+	}
+	got = q.wait(q.dispatch(e.ctx, task.Spec{Name: "pulpcore.app.tasks.test.missing_worker"}), task.Failed)
+	if string(got.Error) != `{"reason":"Worker has gone missing."}` {
+		e.t.Errorf("missing worker: error = %s", got.Error)
+	}
+	ok := q.wait(q.dispatch(e.ctx, q.spec(nothing)), task.Completed)
+	e.eventually("log lines", func() bool {
+		return log.has(fmt.Sprintf("Starting task id: %s in domain: default, task_type: run, immediate: False, deferred: True", ok.ID)) &&
+			log.has(fmt.Sprintf("Task completed %s in domain: default, task_type: run, immediate: False, deferred: True, execution_time: %d μs", ok.ID, ok.FinishedAt-ok.StartedAt))
+	})
+	e.checkInvariants()
 }
