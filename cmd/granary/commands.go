@@ -95,7 +95,7 @@ func (o *options) open(ctx context.Context, stderr io.Writer, roles server.Roles
 	enabled := slices.DeleteFunc(plugins(), func(p plugin.Plugin) bool { return !set.PluginEnabled(p.Name) })
 	return server.Open(ctx, server.Config{
 		Settings: set, Plugins: enabled, Version: version, Roles: roles, Now: time.Now, Migrate: migrate,
-		Log: telemetry.NewLogger(stderr, set.LogLevels()),
+		Log: telemetry.NewLogger(telemetry.LogConfig{Output: stderr, Levels: set.LogLevels()}), AccessLog: stderr,
 	})
 }
 

@@ -87,6 +87,9 @@ func (d *DB) Close() error {
 	return d.lite.Close()
 }
 
+// Stats returns the state of the connections that read.
+func (d *DB) Stats() sql.DBStats { return d.read.Stats() }
+
 // Engine says what kind of database it is.
 func (d *DB) Engine() Engine { return d.engine }
 

@@ -52,6 +52,7 @@ func (s *Server) Run(ctx context.Context, at Addresses, ready func(addr string))
 		}
 		below.Go(func() error { return s.Tasks.Run(belowCtx) })
 	}
+	below.Go(func() error { return s.lines.Run(belowCtx) })
 	if s.DB.Engine() == db.SQLite {
 		below.Go(func() error { return s.control(belowCtx) })
 	}
@@ -107,7 +108,7 @@ func (s *Server) handler() http.Handler {
 	if !s.Roles.API {
 		rest = http.NotFoundHandler()
 	}
-	files := s.HTTP.AccessLog(s.Content)
+	files := s.HTTP.ObserveContent(s.Content)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		after, ok := strings.CutPrefix(r.URL.Path, prefix)
 		switch {

@@ -4,10 +4,9 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -31,6 +30,7 @@ import (
 	"granary/internal/rest/openapi"
 	"granary/internal/settings"
 	"granary/internal/task"
+	"granary/internal/telemetry"
 )
 
 // CoreVersion is the version of Pulp's core whose API is served.
@@ -49,7 +49,9 @@ type Config struct {
 	Version  string // Granary's own
 	Roles    Roles
 	Log      *slog.Logger
-	Now      pulp.Clock
+	// AccessLog gets a line for each request.
+	AccessLog io.Writer
+	Now       pulp.Clock
 	// Migrate brings the database's tables up to date; on SQLite that is always done.
 	Migrate bool
 }
@@ -67,6 +69,7 @@ type Server struct {
 	HTTP    *api.API
 	Content *content.Server
 
+	lines   *telemetry.Lines
 	closers []func() error
 }
 
@@ -175,27 +178,6 @@ func (s *Server) loadKeys(fresh bool) (keyring.Keys, error) {
 	return keyring.Load(path)
 }
 
-// secretKey returns SECRET_KEY, or one that is kept in the data folder.
-func (s *Server) secretKey() ([]byte, error) {
-	if k := s.Settings.SecretKey; k != "" {
-		return []byte(k), nil
-	}
-	path := filepath.Join(s.Settings.Data, "db", "secret.key")
-	key, err := os.ReadFile(filepath.Clean(path))
-	if !errors.Is(err, os.ErrNotExist) {
-		return key, err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	raw := make([]byte, 48)
-	if _, err := rand.Read(raw); err != nil {
-		return nil, err
-	}
-	key = base64.RawURLEncoding.AppendEncode(nil, raw)
-	return key, os.WriteFile(path, key, 0o600)
-}
-
 // Versions returns the versions of the components as Pulp's clients know them, the core first.
 func Versions(plugins []plugin.Plugin) []api.Component {
 	list := []api.Component{{Name: "core", Version: CoreVersion, Package: "pulpcore", Module: "pulpcore.app"}}
@@ -212,10 +194,6 @@ func (s *Server) assemble(ctx context.Context) error {
 	if err := s.defaultDomain(ctx); err != nil {
 		return err
 	}
-	secret, err := s.secretKey()
-	if err != nil {
-		return fmt.Errorf("secret key: %w", err)
-	}
 	components := Versions(s.Plugins)
 	versions := map[string]string{}
 	for _, c := range components {
@@ -228,7 +206,9 @@ func (s *Server) assemble(ctx context.Context) error {
 		Workers: s.Roles.Workers, WorkerName: name, Versions: versions, TTL: set.WorkerTTL, Grace: set.TaskGraceInterval, PurgeAge: set.TaskProtectionTime,
 		Cleanup: func(ctx context.Context, created []pulp.Ref) error { return s.Repos.Cleanup(ctx, created) },
 	})
-	s.Access = access.New(access.Config{DB: s.DB, Secret: secret, Now: s.Now, Validators: set.AuthPasswordValidators, SessionAge: set.SessionCookieAge})
+	users := access.ConfigOf(set)
+	users.DB, users.Log, users.Now = s.DB, s.Log, s.Now
+	s.Access = access.New(users)
 	s.API = rest.New(rest.Config{
 		DB: s.DB, Keys: s.Keys, Tasks: s.Tasks, Log: s.Log, Now: s.Now, APIRoot: set.APIRoot, Domains: set.DomainEnabled, Stage: s.Blobs.Stage, Auth: s.Access,
 	})
@@ -260,9 +240,15 @@ func (s *Server) assemble(ctx context.Context) error {
 			serving[typ] = how
 		}
 	}
+	s.lines = telemetry.NewLines(s.AccessLog)
+	metrics := telemetry.NewMetrics(telemetry.MetricsConfig{
+		Version: s.Version, DB: s.DB.Stats,
+		Tasks: func(ctx context.Context) (task.Stats, error) { return task.Statistics(ctx, s.DB, s.Now.Now()) },
+	})
 	document := openapi.New(s.API, openapi.Info{Versions: versions, Domains: set.DomainEnabled, Root: set.APIRoot})
 	s.HTTP = api.New(api.Config{
-		Engine: s.API, DB: s.DB, Tasks: s.Tasks, Access: s.Access, Log: s.Log, Now: s.Now, Settings: set, Components: components, Document: document,
+		Engine: s.API, DB: s.DB, Tasks: s.Tasks, Access: s.Access, Blobs: s.Blobs, Log: s.Log, Now: s.Now, Settings: set, Components: components, Document: document,
+		Metrics: metrics, AccessLog: s.lines,
 	})
 	s.API.Add(s.HTTP.Types()...)
 	s.API.AddEndpoint(s.HTTP.Endpoints()...)
