@@ -44,9 +44,11 @@ func (s *Sync) store(ctx context.Context, batch []*item) error {
 // when it is told to spare nothing.
 var errGone = errors.New("orphan cleanup removed what the sync needs")
 
+// attempts is how often units are saved, or their files looked for, before orphan cleanup is taken to be too much.
+const attempts = 5
+
 // save writes units, where their files may be had, and that they are in the draft.
 func (s *Sync) save(ctx context.Context, batch []*item) error {
-	const attempts = 5
 	for try := 1; ; try++ {
 		ids, err := s.saveBatch(ctx, batch)
 		if err == nil {
@@ -66,22 +68,62 @@ func (s *Sync) save(ctx context.Context, batch []*item) error {
 	}
 }
 
-// again takes a batch through the stages before save.
+// again takes a batch through the stages before save, until all its files are there and no cleanup that is under way
+// can take them.
 func (s *Sync) again(ctx context.Context, batch []*item) error {
-	for _, it := range batch {
-		for i := range it.files {
-			it.files[i].stored = it.files[i].Stored
+	for range attempts {
+		for _, it := range batch {
+			for i := range it.files {
+				it.files[i].stored = it.files[i].Stored
+			}
 		}
-	}
-	if err := s.resolve(ctx, batch); err != nil {
-		return err
-	}
-	for _, it := range batch {
-		if err := s.fetch(ctx, it); err != nil {
+		if err := s.resolve(ctx, batch); err != nil {
+			return err
+		}
+		if err := s.keepStored(ctx, batch); err != nil {
+			return err
+		}
+		complete := true
+		for _, it := range batch {
+			if len(it.due()) > 0 {
+				complete = false
+				if err := s.fetch(ctx, it); err != nil {
+					return err
+				}
+			}
+		}
+		if complete {
+			return nil
+		}
+		if err := s.store(ctx, batch); err != nil {
 			return err
 		}
 	}
-	return s.store(ctx, batch)
+	return errGone
+}
+
+// keepStored protects the batch's stored files, and forgets those that are not there any more.
+func (s *Sync) keepStored(ctx context.Context, batch []*item) error {
+	var ids []pulp.ID
+	for _, it := range batch {
+		for i := range it.files {
+			if a := it.files[i].stored; a != nil {
+				ids = append(ids, a.ID)
+			}
+		}
+	}
+	there, err := s.svc.KeepArtifacts(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for _, it := range batch {
+		for i := range it.files {
+			if f := &it.files[i]; f.stored != nil && !there[f.stored.ID] {
+				f.stored = nil
+			}
+		}
+	}
+	return nil
 }
 
 func (s *Sync) saveBatch(ctx context.Context, batch []*item) (ids []pulp.ID, err error) {
@@ -107,7 +149,7 @@ func (s *Sync) saveBatch(ctx context.Context, batch []*item) (ids []pulp.ID, err
 		}
 		for n, i := range byType[t] {
 			ids[i] = saved[n].ID
-			if remotes, err = batch[i].addRemotes(remotes, &saved[n]); err != nil {
+			if remotes, err = s.addRemotes(ctx, remotes, batch[i], &saved[n]); err != nil {
 				return nil, err
 			}
 		}
@@ -131,15 +173,22 @@ func (it *item) content() repository.NewContent {
 	return c
 }
 
-// addRemotes adds to the list where the unit's files may be had: at the declared remote, and at those of alternate
+// addRemotes adds to the list where a unit's files may be had: at the declared remote, and at those of alternate
 // content sources. Each has its own row, so that the file stays to be had when one of them goes.
-func (it *item) addRemotes(list []repository.RemoteArtifact, saved *repository.SavedContent) ([]repository.RemoteArtifact, error) {
+func (s *Sync) addRemotes(ctx context.Context, list []repository.RemoteArtifact, it *item, saved *repository.SavedContent) ([]repository.RemoteArtifact, error) {
 	for i := range it.files {
 		f := &it.files[i]
 		if len(f.places) == 0 {
 			continue
 		}
 		if saved.Files[i].IsZero() {
+			there, err := db.Exists(ctx, s.svc.DB, "SELECT 1 FROM core_content WHERE id = ?", saved.ID)
+			if err == nil && !there {
+				err = errGone
+			}
+			if err != nil {
+				return nil, err
+			}
 			return nil, errs.Ef(errs.Invalid, `No declared artifact with relative path "%s" for content "<%s (pulp_type=%s): pk=%s>"`,
 				f.RelativePath, it.Type.Type.Model, it.Type.Type.PulpType, saved.ID)
 		}

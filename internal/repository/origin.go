@@ -175,3 +175,24 @@ func (s *Service) SourceRefreshed(ctx context.Context, repo pulp.ID) error {
 		return err
 	})
 }
+
+// KeepArtifacts protects artifacts from orphan cleanups that run already, however young they are, and returns those
+// that are there.
+func (s *Service) KeepArtifacts(ctx context.Context, ids []pulp.ID) (there map[pulp.ID]bool, err error) {
+	there = map[pulp.ID]bool{}
+	ids = slices.SortedFunc(slices.Values(ids), pulp.ID.Compare)
+	err = batches(slices.Compact(ids), func(marks string, args []any) error {
+		if err := s.DB.Update(ctx, func(tx *db.Tx) error {
+			_, err := tx.Exec(ctx, "UPDATE core_artifact SET timestamp_of_interest = ? WHERE id IN "+marks, append([]any{s.Now.Now()}, args...)...)
+			return err
+		}); err != nil {
+			return err
+		}
+		list, err := db.Column[pulp.ID](ctx, s.DB, "SELECT id FROM core_artifact WHERE id IN "+marks, args...)
+		for _, id := range list {
+			there[id] = true
+		}
+		return err
+	})
+	return there, err
+}

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -72,7 +73,7 @@ func (p *file) runSync(ctx context.Context, j *task.Job) (_ any, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := pipeline.New(p.Repos, j, pipeline.Options{Mirror: in.Mirror, Sources: !refresh, MaxInFlight: p.Settings.MaxConcurrentContent})
+	s := pipeline.New(p.Repos, j, pipeline.Options{Mirror: in.Mirror, Sources: !refresh, MaxInFlight: cmp.Or(p.Settings.SyncMaxInFlightItems, p.Settings.MaxConcurrentContent)})
 	defer func() { err = errors.Join(err, s.Close(), list.Close()) }()
 	v, err := s.Run(ctx, d, func(ctx context.Context, emit func(pipeline.Unit) error) error {
 		if err := fetchManifest(ctx, j, s, remote, in.URL, list); err != nil {
