@@ -277,13 +277,7 @@ func (s *Server) sendFlight(w http.ResponseWriter, r *http.Request, st *site, d 
 	case now.err != nil:
 		return s.failFlight(w, r, d, now)
 	case now.entry != nil:
-		fl := s.newFile(st, d.name, now.entry)
-		if d.cache && !now.entry.Artifact.IsZero() {
-			p := &page{file: fl}
-			p.seen.Store(methodBit(r.Method)) // as in Pulp, the next answer is a hit
-			s.keep(d.key, p)
-		}
-		return s.sendFile(w, r, st, d.key, fl, nil, false)
+		return s.sendFile(w, r, st, d.key, s.storedFile(r, st, d, now.entry), nil, false)
 	}
 	describe(now.size)
 	from, to, status := int64(0), now.size, http.StatusOK
@@ -309,7 +303,18 @@ func (s *Server) sendFlight(w http.ResponseWriter, r *http.Request, st *site, d 
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	return s.stream(w, r, st, f, from, to)
+	return s.stream(w, r, st, d, f, from, to)
+}
+
+// storedFile returns a downloaded file that was stored, and keeps its page.
+func (s *Server) storedFile(r *http.Request, st *site, d delivery, e *Entry) *file {
+	f := s.newFile(st, d.name, e)
+	if d.cache && !e.Artifact.IsZero() {
+		p := &page{file: f}
+		p.seen.Store(methodBit(r.Method)) // as in Pulp, the next answer is a hit
+		s.keep(d.key, p)
+	}
+	return f
 }
 
 func pass(to, from http.Header, names []string) {
@@ -358,7 +363,7 @@ func (s *Server) failFlight(w http.ResponseWriter, r *http.Request, d delivery, 
 }
 
 // stream sends a part of a file while it is downloaded. to is -1 where the size is not known.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request, st *site, f *flight, from, to int64) error {
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, st *site, d delivery, f *flight, from, to int64) error {
 	ctx := r.Context()
 	rc := http.NewResponseController(w)
 	_ = rc.Flush()
@@ -372,7 +377,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, st *site, f *fli
 		case now.err != nil:
 			panic(http.ErrAbortHandler)
 		case now.entry != nil:
-			fl := s.newFile(st, "", now.entry)
+			fl := s.storedFile(r, st, d, now.entry)
 			b, err := s.open(ctx, fl)
 			if err != nil {
 				s.Log.ErrorContext(ctx, "a file that was just stored cannot be opened", slog.Any("error", err))

@@ -112,7 +112,7 @@ func TestRoutes(t *testing.T) {
 }
 
 func TestMethods(t *testing.T) {
-	each(t, nil, func(t *testing.T, w *world) {
+	lite(t, nil, func(t *testing.T, w *world) {
 		w.published("foo", nil, w.unit("a", "aaa"))
 		for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS", "PURGE"} {
 			a := w.do(method, "/pulp/content/foo/a")
@@ -124,7 +124,7 @@ func TestMethods(t *testing.T) {
 }
 
 func TestNestedDistributionsLongestWins(t *testing.T) {
-	each(t, nil, func(t *testing.T, w *world) {
+	lite(t, nil, func(t *testing.T, w *world) {
 		w.published("a", nil, w.unit("b/x", "outer"), w.unit("y", "outer"))
 		w.published("a/b", nil, w.unit("x", "inner"))
 		w.wantBody("a/b/x", "inner")
@@ -329,7 +329,7 @@ func TestGuards(t *testing.T) {
 }
 
 func TestGuardedWithoutGuardsIsDenied(t *testing.T) {
-	each(t, nil, func(t *testing.T, w *world) {
+	lite(t, nil, func(t *testing.T, w *world) {
 		repo, _ := w.published("open", nil, w.unit("a", "aaa"))
 		w.distribute("g", dist{repository: repo, guard: w.guard()})
 		if a := w.get("g/a"); a.status != "403 Forbidden" || a.body != "403: Forbidden" {

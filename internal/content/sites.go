@@ -367,7 +367,7 @@ func (s *Server) targetOf(ctx context.Context, st *site) (_ *target, err error) 
 func served(ctx context.Context, q db.Querier, d *Distribution, fromPublication bool) (Served, error) {
 	const publications = `SELECT p.id, p.pass_through, v.id, v.repository, v.number FROM core_publication p
 		JOIN core_repositoryversion v ON v.id = p.repository_version WHERE p.complete AND `
-	const newest = " ORDER BY v.number DESC, p.created DESC LIMIT 1"
+	const newest = " ORDER BY v.number DESC, p.created DESC, p.id DESC LIMIT 1"
 	const versions = "SELECT v.id, v.repository, v.number FROM core_repositoryversion v WHERE v.complete AND "
 
 	var s Served

@@ -325,6 +325,7 @@ type answer struct {
 	header http.Header
 	body   string
 	err    error // of reading the body
+	close  bool  // the connection is closed after it
 }
 
 func (a answer) String() string { return fmt.Sprintf("%s %q", a.status, a.body) }
@@ -332,18 +333,29 @@ func (a answer) String() string { return fmt.Sprintf("%s %q", a.status, a.body) 
 // do makes a request. The header is a list of names and values.
 func (w *world) do(method, path string, header ...string) answer {
 	w.t.Helper()
+	a, err := w.try(method, path, header...)
+	if err != nil {
+		w.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return a
+}
+
+// try is do for answers that may break off before their header.
+func (w *world) try(method, path string, header ...string) (answer, error) {
 	req, err := http.NewRequestWithContext(w.ctx, method, w.url+path, http.NoBody)
-	w.check(err)
+	if err != nil {
+		return answer{}, err
+	}
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Add(header[i], header[i+1])
 	}
 	resp, err := plain.RoundTrip(req)
 	if err != nil {
-		w.t.Fatalf("%s %s: %v", method, path, err)
+		return answer{}, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was only read
 	body, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Status, resp.Header, string(body), err}
+	return answer{resp.StatusCode, resp.Status, resp.Header, string(body), err, resp.Close}, nil
 }
 
 // plain neither follows redirects nor decompresses.
@@ -390,3 +402,132 @@ func (w *world) damage(a *pulp.Artifact, cut bool) {
 }
 
 func errDenied(text string) error { return errs.E(errs.Denied, text) }
+
+// swap exchanges the paths of two distributions in one transaction.
+func (w *world) swap(a, b pulp.ID) error {
+	return w.db.Update(w.ctx, func(tx *db.Tx) error {
+		var paths [2]string
+		for i, id := range []pulp.ID{a, b} {
+			var err error
+			if paths[i], err = db.Value[string](w.ctx, tx, "SELECT base_path FROM core_distribution WHERE id = ?", id); err != nil {
+				return err
+			}
+		}
+		for _, set := range []struct {
+			id   pulp.ID
+			path string
+		}{{a, "away"}, {b, paths[0]}, {a, paths[1]}} {
+			if _, err := tx.Exec(w.ctx, "UPDATE core_distribution SET base_path = ? WHERE id = ?", set.path, set.id); err != nil {
+				return err
+			}
+		}
+		return notice.Changed(w.ctx, tx, notice.Distribution, a, b)
+	})
+}
+
+// addRows makes content without files.
+func (w *world) addRows(units []unit) {
+	w.t.Helper()
+	var contents, artifacts [][]any
+	for _, u := range units {
+		contents = append(contents, []any{u.id, w.domain.ID, w.now(), w.now(), "file.file", 0})
+		artifacts = append(artifacts, []any{u.contentArtifact, u.id, u.path})
+	}
+	w.check(w.db.Update(w.ctx, func(tx *db.Tx) error {
+		if _, err := tx.Insert(w.ctx, "core_content", []string{"id", "domain", "created", "updated", "pulp_type", "timestamp_of_interest"}, contents, ""); err != nil {
+			return err
+		}
+		_, err := tx.Insert(w.ctx, "core_contentartifact", []string{"id", "content", "relative_path"}, artifacts, "")
+		return err
+	}))
+}
+
+// remote makes a remote.
+func (w *world) remote(url, policy string) pulp.ID {
+	w.t.Helper()
+	id := pulp.NewID()
+	w.write("", nil, `INSERT INTO core_remote (id, domain, created, updated, pulp_type, name, url, tls_validation, policy, max_retries) VALUES (?, ?, ?, ?, 'file.file', ?, ?, ?, ?, 1)`,
+		id, w.domain.ID, w.now(), w.now(), id.String(), url, true, policy)
+	return id
+}
+
+// knownAs is what is known of a file that is not stored; a size below 0 is not known, nor is an empty digest.
+type knownAs struct {
+	size   int64
+	sha256 string
+}
+
+// source says where a unit's file may be had.
+func (w *world) source(u unit, remote pulp.ID, url string, k knownAs) pulp.ID {
+	w.t.Helper()
+	id := pulp.NewID()
+	var size, sha any
+	if k.size >= 0 {
+		size = k.size
+	}
+	if k.sha256 != "" {
+		sha = k.sha256
+	}
+	w.write("", nil, "INSERT INTO core_remoteartifact (id, content_artifact, remote, url, size, sha256) VALUES (?, ?, ?, ?, ?, ?)", id, u.contentArtifact, remote, url, size, sha)
+	return id
+}
+
+// An upstream is a server that remotes fetch from.
+type upstream struct {
+	url string
+	mu  sync.Mutex
+	// What is served: by path. Set before clients come.
+	files map[string]string
+	// serve, if set, answers in place of files.
+	serve func(w http.ResponseWriter, r *http.Request, n int)
+
+	requests map[string]int
+}
+
+func newUpstream(t *testing.T) *upstream {
+	u := &upstream{files: map[string]string{}, requests: map[string]int{}}
+	srv := httptest.NewServer(u)
+	t.Cleanup(srv.Close)
+	u.url = srv.URL
+	return u
+}
+
+func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	u.mu.Lock()
+	u.requests[r.URL.Path]++
+	n := u.requests[r.URL.Path]
+	body, ok := u.files[r.URL.Path]
+	serve := u.serve
+	u.mu.Unlock()
+	switch {
+	case serve != nil:
+		serve(w, r, n)
+	case !ok:
+		http.Error(w, "none", http.StatusNotFound)
+	default:
+		w.Header().Set("Set-Cookie", "secret=1")
+		w.Header().Set("Content-Type", "text/upstream")
+		w.Header().Set("Last-Modified", "Mon, 02 Jan 2006 15:04:05 GMT")
+		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+// count returns how often a path was asked for.
+func (u *upstream) count(path string) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.requests[path]
+}
+
+func (u *upstream) set(path, body string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.files[path] = body
+}
+
+// lite is each on SQLite only, for what does not depend on the engine.
+func lite(t *testing.T, change func(w *world, c *content.Config), f func(t *testing.T, w *world)) {
+	t.Helper()
+	f(t, newWorld(t, dbtest.Open(t, dbtest.SQLite(t)), change))
+}
