@@ -145,7 +145,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	w.Header().Set("X-Frame-Options", "DENY")
 	resp, err := e.answer(rt, w.Header(), hr)
 	if err != nil {
-		e.fail(w, hr, err)
+		e.Fail(w, hr, err)
 		return
 	}
 	e.write(w, hr, resp)
@@ -333,8 +333,8 @@ func setDefaultType(h http.Header) {
 	}
 }
 
-// fail answers with an error.
-func (e *Engine) fail(w http.ResponseWriter, hr *http.Request, err error) {
+// Fail answers with an error, as a handler of the engine would.
+func (e *Engine) Fail(w http.ResponseWriter, hr *http.Request, err error) {
 	status := errs.Status(err)
 	body := errs.Body(err)
 	if db.IsFull(err) {

@@ -1,0 +1,125 @@
+// Package access says who a client is and what it may do: users and their passwords, sessions, and the
+// decision about each operation of the API. Start with [Access.Allow], which the engine asks.
+package access
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"strings"
+	"time"
+
+	"granary/internal/db"
+	"granary/internal/errs"
+	"granary/internal/pulp"
+	"granary/internal/rest"
+	"granary/internal/settings"
+)
+
+// A Config is what Access works with. DB, Log and Now must be set.
+type Config struct {
+	DB  *db.DB
+	Log *slog.Logger
+	Now pulp.Clock
+	// Iterations is how often new passwords are hashed; 0 means Django's number, 1,000,000.
+	Iterations int
+	// Validators are the rules for new passwords.
+	Validators []settings.PasswordValidator
+	// Session and CSRF are the cookies of sessions; fields that are zero have Django's defaults.
+	Session, CSRF Cookie
+	// CSRFHeader carries the token of a request that changes something; empty means X-CSRFToken.
+	CSRFHeader string
+	// TrustedOrigins may send such requests besides the server's own, as "https://example.com" or "https://*.example.com".
+	TrustedOrigins []string
+}
+
+// Access knows users and decides. It keeps nothing but what it can forget.
+type Access struct {
+	Config
+	rules       rules
+	credentials *credentials
+}
+
+// New returns an Access.
+func New(c Config) *Access {
+	if c.Iterations == 0 {
+		c.Iterations = defaultIterations
+	}
+	c.Session.fill(Cookie{Name: "sessionid", Age: 14 * 24 * time.Hour, Path: "/", SameSite: "Lax", HTTPOnly: true})
+	c.CSRF.fill(Cookie{Name: "csrftoken", Age: 364 * 24 * time.Hour, Path: "/", SameSite: "Lax"})
+	if c.CSRFHeader == "" {
+		c.CSRFHeader = "X-CSRFToken"
+	}
+	return &Access{Config: c, rules: rulesOf(c.Validators), credentials: newCredentials(c.Now, max(1, runtime.GOMAXPROCS(0)/2))}
+}
+
+var _ rest.Authoriser = (*Access)(nil)
+
+// Texts of refusals, as clients know them.
+const (
+	msgNobody = "Authentication credentials were not provided."
+	msgWrong  = "Invalid username/password."
+	msgDenied = "You do not have permission to perform this action."
+)
+
+// Allow finds out who makes the request, notes it in the context's [pulp.Call], and says whether that user may do what is asked for:
+// superusers may do everything, others what needs a login and nothing else. What is public is not looked at, as Pulp does: not even
+// wrong credentials are refused there.
+func (a *Access) Allow(ctx context.Context, r *rest.Request) error {
+	if r.Public() {
+		return nil
+	}
+	call := pulp.CallOf(ctx)
+	if call.User == nil {
+		user, err := a.Authenticate(ctx, r.HTTP, r.ResponseHeader())
+		if err != nil {
+			return err
+		}
+		if user == nil {
+			return errs.E(errs.Unauthenticated, msgNobody)
+		}
+		call.User = user
+	}
+	if r.Action == "" || call.User.Superuser || r.AnyUser() {
+		return nil
+	}
+	return errs.E(errs.Denied, msgDenied)
+}
+
+// Authenticate returns the user that a request comes from, by HTTP Basic or else by its session; nil where it says nothing of that.
+// answer gets what the answer's headers must tell of it.
+func (a *Access) Authenticate(ctx context.Context, r *http.Request, answer http.Header) (*pulp.User, error) {
+	name, password, given, err := basic(r.Header.Get("Authorization"))
+	if err != nil {
+		return nil, err
+	}
+	if given {
+		return a.Verify(ctx, name, password, r.RemoteAddr)
+	}
+	answer.Set("Vary", "Accept, Cookie")
+	return a.fromSession(ctx, r, answer)
+}
+
+// ConfigOf returns what settings say of the configuration.
+func ConfigOf(s *settings.Settings) Config {
+	header := strings.ReplaceAll(strings.TrimPrefix(s.CSRFHeaderName, "HTTP_"), "_", "-")
+	return Config{
+		Validators: s.AuthPasswordValidators, CSRFHeader: header, TrustedOrigins: s.CSRFTrustedOrigins,
+		Session: Cookie{
+			Name: s.SessionCookieName, Age: s.SessionCookieAge, Domain: s.SessionCookieDomain, Path: s.SessionCookiePath, SameSite: sameSite(s.SessionCookieSameSite),
+			Secure: s.SessionCookieSecure, HTTPOnly: s.SessionCookieHTTPOnly, Brief: s.SessionExpireAtBrowserClose,
+		},
+		CSRF: Cookie{
+			Name: s.CSRFCookieName, Age: s.CSRFCookieAge, Domain: s.CSRFCookieDomain, Path: s.CSRFCookiePath, SameSite: sameSite(s.CSRFCookieSameSite),
+			Secure: s.CSRFCookieSecure, HTTPOnly: s.CSRFCookieHTTPOnly, Brief: s.CSRFCookieAge == 0,
+		},
+	}
+}
+
+func sameSite(s settings.SameSite) string {
+	if s == "" {
+		return "-"
+	}
+	return string(s)
+}
