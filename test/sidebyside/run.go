@@ -4,20 +4,17 @@ package sidebyside
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"mime/multipart"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -114,31 +111,6 @@ func (x *execution) prepare(s *Scenario, upstream string) error {
 	return nil
 }
 
-// upstream plays the remote: it serves the scenario's files below upstream/ and the fixtures, and below /never/ it
-// lets its clients wait.
-func (x *execution) upstream(w http.ResponseWriter, r *http.Request) {
-	if name, ok := strings.CutPrefix(r.URL.Path, "/fixtures/"); ok && x.runner.Fixtures != "" {
-		http.ServeFileFS(w, r, os.DirFS(x.runner.Fixtures), path.Clean(name))
-		return
-	}
-	if strings.HasPrefix(r.URL.Path, "/never/") {
-		select {
-		case <-r.Context().Done():
-		case <-x.over:
-		}
-		panic(http.ErrAbortHandler) // an empty answer would be an empty manifest
-	}
-	data, ok := x.files["upstream"+r.URL.Path]
-	if !ok {
-		http.NotFound(w, r)
-		return
-	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Write(data)
-}
-
-var partRange = regexp.MustCompile(`^(.*)\[(\d+):(\d+)\]$`)
-
 // expand puts variables into a text: $name, ${name}, ${name:id} for the last segment of an href, ${name:checkpoint} for
 // a time as the paths of checkpoints have it, $$ for a dollar.
 func (x *execution) expand(text string) (string, error) {
@@ -233,108 +205,6 @@ func (x *execution) body(a *Answer, got *reply, step *Step, norm *normaliser) {
 		return
 	}
 	a.Body = norm.json("body", string(got.body), step)
-}
-
-func (x *execution) request(ctx context.Context, step *Step) (*http.Request, error) {
-	target, err := x.expand(step.Target)
-	if err != nil {
-		return nil, err
-	}
-	body, mediaType, err := x.payload(step)
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, step.Method, x.runner.URL, body)
-	if err != nil {
-		return nil, fmt.Errorf("request: %w", err)
-	}
-	address, query, _ := strings.Cut(target, "?")
-	req.URL.Opaque, req.URL.RawQuery = escape(address), escape(query) // as written: dots, doubled slashes and %2F are part of the tests
-	if mediaType != "" {
-		req.Header.Set("Content-Type", mediaType)
-	}
-	req.Header.Set("User-Agent", "granary-side-by-side")
-	if user := cmp.Or(step.User, x.runner.User); user != "none" {
-		if user, err = x.expand(user); err != nil {
-			return nil, err
-		}
-		name, password, _ := strings.Cut(user, " ")
-		req.SetBasicAuth(name, password)
-	}
-	for _, f := range step.Header {
-		value, err := x.expand(f.Value)
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set(f.Name, value)
-	}
-	return req, nil
-}
-
-// escape encodes what must not stand in a request line, and leaves everything else as it is.
-func escape(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
-			fmt.Fprintf(&b, "%%%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
-func (x *execution) payload(step *Step) (io.Reader, string, error) {
-	if len(step.Parts) == 0 {
-		text, err := x.expand(step.Body)
-		if err != nil || step.Type == "" {
-			return nil, "", err
-		}
-		return strings.NewReader(text), step.Type, nil
-	}
-	var buf bytes.Buffer
-	form := multipart.NewWriter(&buf)
-	for _, p := range step.Parts {
-		if err := x.part(form, p); err != nil {
-			return nil, "", fmt.Errorf("part %s: %w", p.Name, err)
-		}
-	}
-	if err := form.Close(); err != nil {
-		return nil, "", fmt.Errorf("form: %w", err)
-	}
-	return &buf, form.FormDataContentType(), nil
-}
-
-func (x *execution) part(form *multipart.Writer, p Part) error {
-	if !p.File {
-		text, err := x.expand(p.Text)
-		if err != nil {
-			return err
-		}
-		return form.WriteField(p.Name, text)
-	}
-	name, from, to := p.Text, 0, -1
-	if m := partRange.FindStringSubmatch(name); m != nil {
-		name = m[1]
-		from, _ = strconv.Atoi(m[2]) // digits, and too many of them are out of range below
-		to, _ = strconv.Atoi(m[3])
-	}
-	data, ok := x.files[name]
-	if to < 0 {
-		to = len(data)
-	}
-	if !ok || from > to || to > len(data) {
-		return fmt.Errorf("no file %q", p.Text)
-	}
-	if to-from < len(data) {
-		x.norm.knowFile(p.Text, data[from:to])
-	}
-	w, err := form.CreateFormFile(p.Name, path.Base(name))
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(data[from:to])
-	return err
 }
 
 func (x *execution) send(ctx context.Context, step *Step) (*reply, error) {
@@ -470,72 +340,6 @@ func over(v Value, isTask bool) bool {
 		}
 	}
 	return true
-}
-
-// remember notes what an answer says was made, to delete it at the end.
-func (x *execution) remember(got *reply) {
-	// A login answers 201 too, and its Location is the user, who was there before.
-	href := got.Header.Get("Location")
-	if got.StatusCode == http.StatusCreated && strings.HasPrefix(href, got.Request.URL.Opaque) {
-		x.note(href)
-	}
-	if href, ok := lookup(got.json, "task").(string); ok && got.StatusCode == http.StatusAccepted {
-		x.note(href)
-	}
-}
-
-func (x *execution) note(href string) {
-	if !slices.Contains(x.made, href) {
-		x.made = append(x.made, href)
-	}
-}
-
-func (x *execution) rememberTask(task Value) {
-	list, _ := lookup(task, "created_resources").([]Value)
-	for _, v := range list {
-		if href, ok := v.(string); ok {
-			x.note(href)
-		}
-	}
-}
-
-// kept are kinds of things that no request deletes: content and artifacts go with the orphans, versions with their repository.
-var kept = []string{"/content/", "/artifacts/", "/versions/", "/login/"}
-
-// cleanUp deletes what the scenario made, the newest first, and ignores what is gone already.
-func (x *execution) cleanUp(ctx context.Context) error {
-	for _, href := range slices.Clone(x.made) {
-		if !strings.Contains(href, "/tasks/") {
-			continue
-		}
-		// A step may not have waited for it, and it may be one that hangs.
-		if _, err := x.send(ctx, &Step{Method: http.MethodPatch, Target: href, Type: "application/json", Body: `{"state": "canceled"}`}); err != nil {
-			return err
-		}
-		if _, err := x.wait(ctx, href); err != nil && !errors.Is(err, errGone) {
-			return err
-		}
-	}
-	for _, href := range slices.Backward(x.made) {
-		if !strings.HasPrefix(href, "/") || slices.ContainsFunc(kept, func(part string) bool { return strings.Contains(href, part) }) {
-			continue
-		}
-		got, err := x.send(ctx, &Step{Method: http.MethodDelete, Target: href})
-		if err != nil {
-			return err
-		}
-		if got.StatusCode != http.StatusAccepted {
-			continue
-		}
-		task, _ := lookup(got.json, "task").(string)
-		if _, err := x.wait(ctx, task); err != nil {
-			return err
-		}
-		if _, err := x.send(ctx, &Step{Method: http.MethodDelete, Target: task}); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // NewClient returns a client that follows no redirect and asks for no compression, so that answers are seen as they are.

@@ -270,7 +270,7 @@ func (c *comparison) object(path string, want, got *Object) {
 		gotOrder = append(gotOrder, m.Key)
 	}
 	if !slices.Equal(wantOrder, gotOrder) {
-		c.found = append(c.found, fmt.Sprintf("%s: order of the keys of %s: recorded %v, got %v", c.label, path, wantOrder, gotOrder))
+		c.found = append(c.found, fmt.Sprintf("%s: order of the keys of %s: want %v, got %v", c.label, path, wantOrder, gotOrder))
 	}
 }
 
@@ -288,5 +288,5 @@ func (c *comparison) list(path string, want, got []Value) {
 }
 
 func (c *comparison) report(path string, want, got Value) {
-	c.found = append(c.found, fmt.Sprintf("%s: %s: recorded %s, got %s", c.label, path, compact(want), compact(got)))
+	c.found = append(c.found, fmt.Sprintf("%s: %s: want %s, got %s", c.label, path, compact(want), compact(got)))
 }
