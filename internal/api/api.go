@@ -79,6 +79,9 @@ func (a *API) Types() []*rest.Type {
 	return []*rest.Type{a.tasks.Type, a.groups.Type, a.schedules.Type, a.workers.Type, a.users.Type, a.domains.Type}
 }
 
+// Kinds returns the tasks of this package; those of its resources are the engine's general ones.
+func (a *API) Kinds() []task.Kind { return nil }
+
 // Endpoints returns the endpoints of this package.
 func (a *API) Endpoints() []*rest.Endpoint {
 	return append([]*rest.Endpoint{a.rootEndpoint(), a.statusEndpoint(), a.liveEndpoint(), a.loginEndpoint()}, a.documentEndpoints()...)
