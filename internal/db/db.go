@@ -11,6 +11,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,7 +34,7 @@ const (
 type Config struct {
 	File  string // path of an SQLite file, made if absent
 	DSN   string // PostgreSQL, as a URL or as key=value words
-	Conns int    // most connections at once; 0 means 16
+	Conns int    // most connections at once, at least 2; 0 means 16
 }
 
 // A Querier runs queries: the database, or a transaction that sees its own writes.
@@ -51,6 +52,9 @@ type DB struct {
 	writer *writer
 	stmts  sync.Map // query text -> *sql.Stmt, on SQLite, where parsing costs more than most queries
 	bus    bus
+
+	stripes stripes       // of [DB.Hold] on SQLite
+	holds   chan struct{} // a token for each connection that [DB.Hold] occupies
 }
 
 // Open opens the database. The caller closes it.
@@ -60,17 +64,18 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		conns = 16
 	}
 	if cfg.DSN != "" {
+		conns = max(conns, 2)
 		pool, err := postgres.Open(ctx, cfg.DSN, conns)
 		if err != nil {
 			return nil, err
 		}
-		return &DB{engine: PostgreSQL, dsn: cfg.DSN, read: pool}, nil
+		return &DB{engine: PostgreSQL, dsn: cfg.DSN, read: pool, holds: make(chan struct{}, conns/2)}, nil
 	}
 	lite, err := sqlite.Open(cfg.File, conns)
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{engine: SQLite, read: lite.Read, lite: lite}
+	d := &DB{engine: SQLite, read: lite.Read, lite: lite, stripes: stripes{seed: maphash.MakeSeed()}}
 	if d.writer, err = newWriter(ctx, lite.Write); err != nil {
 		return nil, errors.Join(err, lite.Close())
 	}
