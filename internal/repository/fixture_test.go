@@ -1,0 +1,92 @@
+package repository_test
+
+import (
+	"fmt"
+	"testing"
+
+	"granary/internal/db"
+	"granary/internal/db/dbtest"
+	"granary/internal/repository/repositorytest"
+	"granary/plugins/file"
+)
+
+type (
+	object = repositorytest.Object
+	form   = repositorytest.Form
+	upload = repositorytest.File
+)
+
+const (
+	root          = repositorytest.Root
+	contents      = "content/file/files/"
+	repositories  = "repositories/file/file/"
+	remotes       = "remotes/file/file/"
+	publications  = "publications/file/file/"
+	distributions = "distributions/file/file/"
+	sources       = "acs/file/file/"
+)
+
+// A world is a server with the file plugin, and the shorthands of these tests.
+type world struct{ *repositorytest.World }
+
+// both runs a test on both engines.
+func both(t *testing.T, f func(w *world)) {
+	t.Helper()
+	dbtest.Run(t, func(t *testing.T, d *db.DB) { f(newWorld(t, d)) })
+}
+
+func newWorld(t testing.TB, d *db.DB) *world {
+	t.Helper()
+	return &world{repositorytest.New(t, d, file.Plugin())}
+}
+
+// unit makes a unit of some text at a path and returns its href.
+func (w *world) unit(path, text string) string {
+	w.Helper()
+	return repositorytest.Href(w.Create(contents+"upload/", form{"relative_path": path, "file": upload(text)}))
+}
+
+// units makes units at the paths, each with a text of its own.
+func (w *world) units(paths ...string) []string {
+	w.Helper()
+	list := make([]string, len(paths))
+	for i, p := range paths {
+		list[i] = w.unit(p, "text of "+p)
+	}
+	return list
+}
+
+// repository makes a repository and returns its href; fields are names and values.
+func (w *world) repository(name string, fields ...any) string {
+	w.Helper()
+	return repositorytest.Href(w.Create(repositories, body(append(fields, "name", name)...)))
+}
+
+// body makes an object of names and values.
+func body(fields ...any) object {
+	o := object{}
+	for i := 0; i+1 < len(fields); i += 2 {
+		o[fields[i].(string)] = fields[i+1]
+	}
+	return o
+}
+
+// modify changes a repository and returns the new version's href, empty if there is none.
+func (w *world) modify(repo string, add, remove []string, fields ...any) string {
+	w.Helper()
+	b := body(fields...)
+	if add != nil {
+		b["add_content_units"] = add
+	}
+	if remove != nil {
+		b["remove_content_units"] = remove
+	}
+	t := w.Run("POST", repo+"modify/", b)
+	if len(t.Created) == 0 {
+		return ""
+	}
+	return t.Created[0]
+}
+
+// version is the href of a repository's version.
+func version(repo string, number int) string { return fmt.Sprintf("%sversions/%d/", repo, number) }
