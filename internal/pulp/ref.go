@@ -35,8 +35,11 @@ func ParsePRN(s string) (Ref, error) {
 		return Ref{}, fmt.Errorf("PRN must start with 'prn:': %s", s)
 	}
 	parts := strings.Split(s, ":")
-	if len(parts) != 3 || strings.Count(parts[1], ".") != 1 {
+	if len(parts) != 3 {
 		return Ref{}, fmt.Errorf("PRN must be of the form 'prn:app_label.model_label:pk': %s", s)
+	}
+	if strings.Count(parts[1], ".") != 1 {
+		return Ref{}, fmt.Errorf("The model must be in the form of 'app_label.model_label': %s", parts[1]) //nolint:revive // clients see it
 	}
 	return Ref{parts[1], parts[2]}, nil
 }

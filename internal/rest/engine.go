@@ -57,7 +57,7 @@ type Engine struct {
 	byLabel   map[string]*Type
 	byPath    map[string]*Type
 	nested    map[*Type]map[string]*Type
-	// nestedLabels are the PRN labels that many nested types share, as core.repositoryversion.
+	// nestedLabels are the PRN labels that the types of a family share, of nested ones always, as core.repositoryversion and core.remote.
 	nestedLabels map[string]*Family
 	mux          *http.ServeMux
 	routes       map[string]*route
@@ -120,6 +120,8 @@ func (e *Engine) Add(types ...*Type) {
 				panic("two types called " + t.Label)
 			}
 			e.byLabel[t.Label] = t
+		} else if t.family.Identify != "" {
+			e.nestedLabels[t.Label] = t.family
 		}
 		e.route(t)
 	}

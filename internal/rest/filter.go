@@ -306,6 +306,8 @@ func linkCond(ctx context.Context, f *Filtering, column, family, v string, nulla
 	switch {
 	case msg == noMatch:
 		return Cond{}, errs.List("URI couldn't be resolved: " + v)
+	case msg == noKey:
+		return Cond{}, errs.List("URI/PRN is not a valid href for " + family + " model: " + v)
 	case msg != "" && !strings.Contains(v, "/") && !strings.HasPrefix(v, "prn:"):
 		return Cond{}, errs.List("UUID invalid: " + v)
 	case msg != "":
@@ -327,6 +329,25 @@ func linkCond(ctx context.Context, f *Filtering, column, family, v string, nulla
 	return Cond{column + " = ?", []any{found.ID}}, nil
 }
 
+// Find looks up the object of a family that a filter's value names. what is how messages call it.
+func (f *Filtering) Find(ctx context.Context, family, what, v string) (Found, error) {
+	if v == "" {
+		return Found{}, errs.List("No value supplied for " + what + " filter")
+	}
+	found, msg, err := f.Engine.find(ctx, f.Q, family, "", v)
+	switch {
+	case err != nil:
+		return Found{}, err
+	case msg == noMatch:
+		return Found{}, errs.List("URI not valid: " + v)
+	case msg == incorrectMatch, msg == missingObject:
+		return Found{}, errs.List("URI " + v + " not found for " + strings.ReplaceAll(family, "_", "") + ".")
+	case msg != "":
+		return Found{}, errs.List(msg)
+	}
+	return found, nil
+}
+
 func refFamily(r reference) string {
 	switch {
 	case r.family != nil:
@@ -346,7 +367,10 @@ func idFilters(t *Type, ids bool) []Filter {
 			c := pulp.CallOf(ctx)
 			for _, s := range strings.Split(v, ",") {
 				r, msg := f.Engine.parseRef(c, s)
-				if msg != "" {
+				switch {
+				case msg == noKey, r.parent != "":
+					return Cond{}, errs.List(noKey)
+				case msg != "":
 					return Cond{}, errs.List("URI not valid: " + s)
 				}
 				cond, err := f.keyCond(ctx, r, key)
@@ -429,7 +453,7 @@ var labelTerm = regexp.MustCompile(`^(!?)([\p{L}\p{N}\p{M}_\s]+)(=|!=|~)?(.*)$`)
 
 // LabelSelect returns the filter pulp_label_select.
 func LabelSelect() Filter {
-	return Filter{Name: "pulp_label_select", Param: stringParam, Where: func(_ context.Context, f *Filtering, v string) (Cond, error) {
+	return Filter{Name: "pulp_label_select", Param: stringParam, Empty: true, Where: func(_ context.Context, f *Filtering, v string) (Cond, error) {
 		var list []Cond
 		for _, term := range strings.Split(v, ",") {
 			m := labelTerm.FindStringSubmatch(term)
@@ -448,7 +472,7 @@ func LabelSelect() Filter {
 			case "=":
 				c = has(" AND l.value = ?", value)
 			case "!=":
-				c = has(" AND (l.value IS NULL OR l.value <> ?)", value)
+				c = has(" AND l.value <> ?", value) // as in Pulp: not null either
 			case "~":
 				c = has(" AND strpos("+f.Lower("l.value")+", "+f.Lower("?")+") > 0", value)
 			default:

@@ -146,6 +146,9 @@ func (t *Type) list(ctx context.Context, r *Request) (*Response, error) {
 		}
 	}
 	sel := t.selected(r.Query)
+	if t.brief != nil {
+		maps.DeleteFunc(sel, func(name string, _ bool) bool { return !t.brief[name] })
+	}
 	view := t.engine.view(ctx)
 	b := t.pageHead(ctx, r, count, limit, offset)
 	b, err = t.appendPage(ctx, b, view, first, sel, true)

@@ -67,6 +67,17 @@ func (t *Type) parse(ctx context.Context, q db.Querier, doc *Document, old refle
 	if err := t.unique(ctx, q, fresh.Elem(), old, p.set, p.fields); err != nil {
 		return fresh, nil, err
 	}
+	if t.inDB != nil {
+		bad, err := t.inDB(ctx, q, old, fresh, p.set)
+		if err != nil {
+			return fresh, nil, err
+		}
+		for name, report := range bad {
+			if p.set[name] && p.fields[name] == nil {
+				p.fields[name] = report
+			}
+		}
+	}
 	if err := p.finish(t.lax, t.Fields); err != nil {
 		return fresh, nil, err
 	}
@@ -212,12 +223,13 @@ func (p *parser) domains(ctx context.Context) error {
 
 func (p *parser) upload(f *Field, v reflect.Value) {
 	file := p.doc.Files[f.Name]
-	if _, text := p.doc.Values[f.Name]; file == nil && text {
-		p.fields[f.Name] = []string{msgNotFile}
-		return
-	}
 	if file == nil {
-		if f.Required {
+		switch raw, given := p.doc.Values[f.Name]; {
+		case given && raw == nil:
+			p.fields[f.Name] = []string{msgNull}
+		case given:
+			p.fields[f.Name] = []string{msgNotFile}
+		case f.Required:
 			p.fields[f.Name] = []string{msgNoFile}
 		}
 		return
@@ -253,12 +265,7 @@ func formValue(f *Field, raw any) (_ any, given bool) {
 			return invalidJSON{}, true
 		}
 		return v, true
-	case Strings:
-		if v, err := DecodeJSON([]byte(s)); err == nil {
-			if list, ok := v.([]any); ok {
-				return list, true
-			}
-		}
+	case Strings: // as in Pulp: each part is an item
 		return []any{s}, true
 	}
 	return s, true
@@ -361,7 +368,7 @@ func text(f *Field, raw any) (string, string) {
 	case string:
 		s = r
 	case json.Number:
-		s = r.String()
+		s = pythonNumber(r)
 	default:
 		if f.Choices != nil {
 			b, _ := json.Marshal(raw)
@@ -391,6 +398,23 @@ func text(f *Field, raw any) (string, string) {
 		return "", "Enter a valid email address."
 	}
 	return s, ""
+}
+
+// pythonNumber writes a number as Pulp does where it becomes text: 1.50 is 1.5.
+func pythonNumber(n json.Number) string {
+	s := n.String()
+	f, err := n.Float64()
+	if err != nil || !strings.ContainsAny(s, ".eE") {
+		return s
+	}
+	if a := math.Abs(f); a != 0 && (a < 1e-4 || a >= 1e16) {
+		return strconv.FormatFloat(f, 'e', -1, 64)
+	}
+	s = strconv.FormatFloat(f, 'f', -1, 64)
+	if !strings.Contains(s, ".") {
+		s += ".0"
+	}
+	return s
 }
 
 var emailForm = regexp.MustCompile(`^[^@\s"(),:;<>\[\]\\]+@([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}$`)

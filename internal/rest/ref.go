@@ -124,9 +124,9 @@ func (e *Engine) resolve(ctx context.Context, q db.Querier, r pulp.Ref) (*Type, 
 	return i.typ, i, nil
 }
 
-// A parsed reference: the type that its path or PRN names, and the key as it stands there.
+// A reference is a parsed one: the type that its path or PRN names, and the key as it stands there.
 type reference struct {
-	typ    *Type   // nil for a PRN of a nested family
+	typ    *Type   // nil for a PRN that names only the family
 	family *Family // nil for a type on its own
 	key    string
 	parent string // of a nested type's href
@@ -137,6 +137,7 @@ const (
 	noMatch        = "Invalid hyperlink - No URL match."
 	incorrectMatch = "Invalid hyperlink - Incorrect URL match."
 	missingObject  = "Invalid hyperlink - Object does not exist."
+	noKey          = "URI does not contain an unqualified resource PK" // a URL of ours that is no object's
 )
 
 // parseRef reads an href, a PRN or an absolute URL. The second result says what is wrong with it.
@@ -151,7 +152,7 @@ func (e *Engine) parseRef(c *pulp.Call, s string) (reference, string) {
 		}
 		t := e.byLabel[r.Type]
 		if t == nil {
-			return reference{}, "Model " + strings.Replace(r.Type, ".", "/", 1) + " does not exist"
+			return reference{}, "Model " + r.Type + " does not exist"
 		}
 		if t.intKey() {
 			if _, err := strconv.ParseInt(r.Key, 10, 64); err != nil {
@@ -214,6 +215,9 @@ func (e *Engine) parsePath(path string) (reference, string) {
 		}
 		break
 	}
+	if e.routes["/"+path+"/"] != nil {
+		return reference{}, noKey
+	}
 	return reference{}, noMatch
 }
 
@@ -249,6 +253,9 @@ func (e *Engine) Find(ctx context.Context, q db.Querier, family, label, s string
 
 func (e *Engine) find(ctx context.Context, q db.Querier, family, label, s string) (Found, string, error) {
 	r, msg := e.parseRef(pulp.CallOf(ctx), s)
+	if msg == noKey {
+		msg = incorrectMatch
+	}
 	if msg != "" {
 		return Found{}, msg, nil
 	}
@@ -259,16 +266,20 @@ func (e *Engine) find(ctx context.Context, q db.Querier, family, label, s string
 	case r.typ != nil:
 		name = r.typ.Label
 	}
-	if name != family && (r.typ == nil || r.typ.Label != family) || label != "" && (r.typ == nil || r.typ.Label != label) {
+	if name != family && (r.typ == nil || r.typ.Label != family) || label != "" && r.typ != nil && r.typ.Label != label {
 		return Found{}, incorrectMatch, nil
 	}
-	return e.lookup(ctx, q, r)
+	found, msg, err := e.lookup(ctx, q, r)
+	if err == nil && msg == "" && label != "" && found.Type.Label != label {
+		return Found{}, incorrectMatch, nil
+	}
+	return found, msg, err
 }
 
 // lookup reads the row that a reference names.
 func (e *Engine) lookup(ctx context.Context, q db.Querier, r reference) (Found, string, error) {
 	t := r.typ
-	if t == nil { // the PRN of a nested object: its type depends on its parent
+	if t == nil { // a PRN that does not tell the type
 		id, _ := pulp.ParseID(r.key)
 		if err := e.identify(ctx, q, r.family, []pulp.ID{id}); err != nil {
 			return Found{}, "", err
@@ -278,9 +289,12 @@ func (e *Engine) lookup(ctx context.Context, q db.Querier, r reference) (Found, 
 			return Found{}, missingObject, nil
 		}
 		t = i.typ
-		r = reference{typ: t, family: r.family, key: strconv.FormatInt(i.number, 10), parent: i.parent.String()}
-		if t.keyCol == t.keyField.Column {
-			r.key = id.String()
+		r = reference{typ: t, family: r.family, key: id.String()}
+		if t.Parent != nil {
+			r.parent = i.parent.String()
+		}
+		if t.keyCol != t.keyField.Column {
+			r.key = strconv.FormatInt(i.number, 10)
 		}
 	}
 	where, args := t.keyCondition(r.key, r.parent)
@@ -359,6 +373,9 @@ func (e *Engine) FindMany(ctx context.Context, q db.Querier, family string, refs
 		switch {
 		case msg == noMatch:
 			bad = append(bad, "URI not valid: "+s)
+			continue
+		case msg == "" && r.parent != "":
+			bad = append(bad, noKey)
 			continue
 		case msg != "":
 			bad = append(bad, msg)

@@ -207,7 +207,7 @@ func TestErrors(t *testing.T) {
 			{"POST", things, `{"name":"x","friend":"nonsense"}`, 400, `{"friend":["Invalid hyperlink - No URL match."]}`},
 			{"POST", things, `{"name":"x","friend":"` + missing + `"}`, 400, `{"friend":["Invalid hyperlink - Object does not exist."]}`},
 			{"POST", things, `{"name":"x","friend":"prn:test.thing:zz"}`, 400, `{"friend":["“zz” is not a valid UUID."]}`},
-			{"POST", things, `{"name":"x","friend":"prn:test.nope:1"}`, 400, `{"friend":["Model test/nope does not exist"]}`},
+			{"POST", things, `{"name":"x","friend":"prn:test.nope:1"}`, 400, `{"friend":["Model test.nope does not exist"]}`},
 			{"GET", things + "zz/", "", 404, `{"detail":"Not found."}`},
 			{"GET", missing, "", 404, `{"detail":"No Thing matches the given query."}`},
 			{"POST", a, `{}`, 405, `{"detail":"Method \"POST\" not allowed."}`},

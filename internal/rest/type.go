@@ -92,6 +92,8 @@ type Resource[T any] struct {
 
 	// Checks look at single fields, after they are parsed; they may rewrite them. What they return is reported for the field.
 	Checks map[string]func(v *T) []string
+	// FieldCheck is Checks for what needs the database. It returns what to report, by field; fields that are wrong already are left alone.
+	FieldCheck func(ctx context.Context, q db.Querier, c *Change[T]) (map[string]any, error)
 	// Check holds the rules that concern several fields or need the database. It runs in the request, and
 	// again in the task that carries the change out.
 	Check func(ctx context.Context, q db.Querier, c *Change[T]) error
@@ -173,6 +175,7 @@ type Type struct {
 	filters   map[string]*Filter
 
 	checks    map[string]func(v reflect.Value) []string
+	inDB      func(ctx context.Context, q db.Querier, old, fresh reflect.Value, set map[string]bool) (map[string]any, error)
 	check     func(ctx context.Context, q db.Querier, old, fresh reflect.Value, set map[string]bool) error
 	saved     func(ctx context.Context, tx *db.Tx, old, fresh reflect.Value, set map[string]bool) error
 	ahead     func(ctx context.Context, old, fresh reflect.Value, set map[string]bool) (func(reflect.Value), error)
@@ -277,6 +280,11 @@ func bind[T any](t *Type, r Resource[T]) {
 			panic(fmt.Sprintf("%s has a check for %q, which it has not", r.Model, name))
 		}
 		t.checks[name] = func(v reflect.Value) []string { return f(typed(v)) }
+	}
+	if r.FieldCheck != nil {
+		t.inDB = func(ctx context.Context, q db.Querier, old, fresh reflect.Value, set map[string]bool) (map[string]any, error) {
+			return r.FieldCheck(ctx, q, &Change[T]{typed(old), typed(fresh), set})
+		}
 	}
 	if r.Check != nil {
 		t.check = func(ctx context.Context, q db.Querier, old, fresh reflect.Value, set map[string]bool) error {
