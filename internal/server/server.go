@@ -228,7 +228,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	s.Tasks.Register(s.Repos.Kinds()...)
 	s.Tasks.Register(s.API.Kinds()...)
 	if set.TestTasks {
-		s.Tasks.Register(s.Tasks.TestKinds()...)
+		s.Tasks.Register(task.TestKinds()...)
 	}
 	host := plugin.Host{DB: s.DB, API: s.API, Tasks: s.Tasks, Repos: s.Repos, Blobs: s.Blobs, Settings: set, Now: s.Now, Log: s.Log}
 	for _, p := range s.Plugins {
