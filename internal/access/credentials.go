@@ -179,13 +179,16 @@ func (a *Access) Verify(ctx context.Context, name, password, addr string) (*pulp
 // slowCheck compares, and replaces the hash where it is weaker than new ones are.
 func (a *Access) slowCheck(ctx context.Context, user *pulp.User, hash, password string) (bool, error) {
 	ctx = context.WithoutCancel(ctx) // others may wait for the outcome
-	right, err := matches(hash, password)
+	check, err := parse(hash)
 	if err != nil {
 		a.Log.ErrorContext(ctx, "cannot check a password", slog.String("user", user.Name), slog.Any("error", err))
 		return false, nil
 	}
-	if !right || user == nil || !a.outdated(hash) {
-		return right, nil
+	if !check(password) {
+		return false, nil
+	}
+	if user == nil || !a.outdated(hash) {
+		return true, nil
 	}
 	fresh, err := a.Hash(password)
 	if err == nil {

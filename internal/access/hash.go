@@ -75,32 +75,43 @@ func (a *Access) outdated(encoded string) bool {
 
 var errHash = errors.New("the stored hash has no form that is known")
 
-// matches says whether a password is the one of a hash in one of Django's forms.
-func matches(encoded, password string) (bool, error) {
+// A checker says whether a password is the one that a hash was made of.
+type checker func(password string) bool
+
+// parse reads a hash in one of Django's forms. It is quick; the checker is not, on purpose.
+func parse(encoded string) (checker, error) {
 	algorithm, rest, _ := strings.Cut(encoded, "$")
 	switch algorithm {
 	case "pbkdf2_sha256":
-		return matchesPBKDF2(sha256.New, sha256.Size, rest, password)
+		return parsePBKDF2(sha256.New, sha256.Size, rest)
 	case "pbkdf2_sha1":
-		return matchesPBKDF2(sha1.New, sha1.Size, rest, password)
+		return parsePBKDF2(sha1.New, sha1.Size, rest)
 	case "argon2":
-		return matchesArgon2(rest, password)
+		return parseArgon2(rest)
 	case "scrypt":
-		return matchesScrypt(rest, password)
-	case "bcrypt_sha256":
-		sum := sha256.Sum256([]byte(password))
-		return matchesBcrypt(rest, hex.EncodeToString(sum[:]))
+		return parseScrypt(rest)
 	case "bcrypt":
-		return matchesBcrypt(rest, password[:min(len(password), 72)])
+		return parseBcrypt(rest)
+	case "bcrypt_sha256":
+		check, err := parseBcrypt(rest)
+		if err != nil {
+			return nil, err
+		}
+		return func(password string) bool {
+			sum := sha256.Sum256([]byte(password))
+			return check(hex.EncodeToString(sum[:]))
+		}, nil
 	case "md5":
 		salt, want, ok := strings.Cut(rest, "$")
 		if !ok {
-			return false, errHash
+			return nil, errHash
 		}
-		sum := md5.Sum([]byte(salt + password)) //nolint:gosec // see the import
-		return equal(want, hex.EncodeToString(sum[:])), nil
+		return func(password string) bool {
+			sum := md5.Sum([]byte(salt + password)) //nolint:gosec // see the import
+			return equal(want, hex.EncodeToString(sum[:]))
+		}, nil
 	}
-	return false, errHash
+	return nil, errHash
 }
 
 func equal(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
@@ -114,90 +125,89 @@ func number(s string, most int) (int, error) {
 	return n, nil
 }
 
-func matchesPBKDF2(h func() hash.Hash, size int, rest, password string) (bool, error) {
+// parsePBKDF2 reads <iterations>$<salt>$<hash>.
+func parsePBKDF2(h func() hash.Hash, size int, rest string) (checker, error) {
 	parts := strings.Split(rest, "$")
 	if len(parts) != 3 {
-		return false, errHash
+		return nil, errHash
 	}
 	iterations, err := number(parts[0], 20_000_000)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	key, err := pbkdf2.Key(h, password, []byte(parts[1]), iterations, size)
-	return err == nil && equal(parts[2], base64.StdEncoding.EncodeToString(key)), err
+	return func(password string) bool {
+		key, err := pbkdf2.Key(h, password, []byte(parts[1]), iterations, size)
+		return err == nil && equal(parts[2], base64.StdEncoding.EncodeToString(key))
+	}, nil
 }
 
-// matchesArgon2 reads argon2id$v=19$m=102400,t=2,p=8$<salt>$<hash>, or the same with argon2i.
-func matchesArgon2(rest, password string) (bool, error) {
+// parseArgon2 reads argon2id$v=19$m=<KiB>,t=<passes>,p=<lanes>$<salt>$<hash>, or the same with argon2i.
+func parseArgon2(rest string) (checker, error) {
 	parts := strings.Split(rest, "$")
 	if len(parts) != 5 || parts[1] != fmt.Sprintf("v=%d", argon2.Version) {
-		return false, errHash
+		return nil, errHash
 	}
-	var params [3]int
 	fields := strings.Split(parts[2], ",")
-	if len(fields) != 3 {
-		return false, errHash
-	}
-	for i, p := range []struct {
+	limits := []struct {
 		prefix string
 		most   int
-	}{{"m=", 1 << 20}, {"t=", 64}, {"p=", 64}} {
-		text, ok := strings.CutPrefix(fields[i], p.prefix)
-		n, err := number(text, p.most)
+	}{{"m=", 1 << 20}, {"t=", 64}, {"p=", 64}}
+	if len(fields) != len(limits) {
+		return nil, errHash
+	}
+	var params [3]int
+	for i, l := range limits {
+		text, ok := strings.CutPrefix(fields[i], l.prefix)
+		n, err := number(text, l.most)
 		if !ok || err != nil {
-			return false, errHash
+			return nil, errHash
 		}
 		params[i] = n
 	}
 	salt, err1 := base64.RawStdEncoding.DecodeString(parts[3])
 	want, err2 := base64.RawStdEncoding.DecodeString(parts[4])
-	if err1 != nil || err2 != nil || len(want) < 4 || len(want) > 256 {
-		return false, errHash
+	derive := map[string]func(password, salt []byte, time, memory uint32, threads uint8, size uint32) []byte{"argon2id": argon2.IDKey, "argon2i": argon2.Key}[parts[0]]
+	if err1 != nil || err2 != nil || derive == nil || len(want) < 16 || len(want) > 256 {
+		return nil, errHash
 	}
-	derive := argon2.IDKey
-	switch parts[0] {
-	case "argon2id":
-	case "argon2i":
-		derive = argon2.Key
-	default:
-		return false, errHash
-	}
-	got := derive([]byte(password), salt, uint32(params[1]), uint32(params[0]), uint8(params[2]), uint32(len(want))) //nolint:gosec // checked above
-	return subtle.ConstantTimeCompare(got, want) == 1, nil
+	return func(password string) bool {
+		got := derive([]byte(password), salt, uint32(params[1]), uint32(params[0]), uint8(params[2]), uint32(len(want))) //nolint:gosec // checked above
+		return subtle.ConstantTimeCompare(got, want) == 1
+	}, nil
 }
 
-// matchesScrypt reads <work factor>$<salt>$<block size>$<parallelism>$<hash>.
-func matchesScrypt(rest, password string) (bool, error) {
+// parseScrypt reads <work factor>$<salt>$<block size>$<parallelism>$<hash>.
+func parseScrypt(rest string) (checker, error) {
 	parts := strings.Split(rest, "$")
 	if len(parts) != 5 {
-		return false, errHash
+		return nil, errHash
 	}
 	n, err1 := number(parts[0], 1<<18)
 	r, err2 := number(parts[2], 32)
 	p, err3 := number(parts[3], 16)
 	want, err4 := base64.StdEncoding.DecodeString(parts[4])
 	if err1 != nil || err2 != nil || err3 != nil || err4 != nil || len(want) < 16 || len(want) > 256 {
-		return false, errHash
+		return nil, errHash
 	}
-	got, err := scrypt.Key([]byte(password), []byte(parts[1]), n, r, p, len(want))
-	if err != nil {
-		return false, errHash
-	}
-	return subtle.ConstantTimeCompare(got, want) == 1, nil
+	return func(password string) bool {
+		got, err := scrypt.Key([]byte(password), []byte(parts[1]), n, r, p, len(want))
+		return err == nil && subtle.ConstantTimeCompare(got, want) == 1
+	}, nil
 }
 
-const maxBcryptCost = 16
+const (
+	maxBcryptCost     = 16
+	maxBcryptPassword = 72 // bytes; what follows never counted
+)
 
-func matchesBcrypt(rest, password string) (bool, error) {
-	stored := []byte(strings.TrimPrefix(rest, "$")) // Django writes bcrypt$$2b$12$…
-	stored = append([]byte("$"), stored...)
+// parseBcrypt reads $2b$<cost>$<salt and hash>.
+func parseBcrypt(rest string) (checker, error) {
+	stored := []byte(rest)
 	cost, err := bcrypt.Cost(stored)
 	if err != nil || cost > maxBcryptCost {
-		return false, errHash
+		return nil, errHash
 	}
-	err = bcrypt.CompareHashAndPassword(stored, []byte(password))
-	if err != nil && !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
-		return false, errHash
-	}
-	return err == nil, nil
+	return func(password string) bool {
+		return bcrypt.CompareHashAndPassword(stored, []byte(password[:min(len(password), maxBcryptPassword)])) == nil
+	}, nil
 }
