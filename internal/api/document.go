@@ -27,10 +27,17 @@ func (a *API) root(ctx context.Context, _ *rest.Request) (*rest.Response, error)
 	return rest.OK(body), err
 }
 
+// languages are what lang= may be, as Pulp documents it. It is of no consequence: there is nothing to translate.
+const languages = `
+af ar ar-dz ast az be bg bn br bs ca ckb cs cy da de dsb el en en-au en-gb eo es es-ar es-co es-mx es-ni es-ve et eu fa
+fi fr fy ga gd gl he hi hr hsb hu hy ia id ig io is it ja ka kab kk km kn ko ky lb lt lv mk ml mn mr ms my nb ne nl nn
+os pa pl pt pt-br ro ru sk sl sq sr sr-latn sv sw ta te tg th tk tr tt udm uk ur uz vi zh-hans zh-hant`
+
+// documentEndpoints declares where the document is served. As in Pulp, the endpoints are no component's.
 func (a *API) documentEndpoints() []*rest.Endpoint {
 	type maker = func(query url.Values, server string) ([]byte, error)
 	serve := func(form string, media []string, text maker) rest.Action {
-		lang := rest.NamedParam{Name: "lang", Param: rest.Param{Type: "string"}}
+		lang := rest.NamedParam{Name: "lang", Param: rest.Param{Type: "string", Enum: strings.Fields(languages)}}
 		handle := func(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 			body, err := text(r.Query, pulp.CallOf(ctx).Origin+"/")
 			if err != nil {
@@ -44,8 +51,8 @@ func (a *API) documentEndpoints() []*rest.Endpoint {
 		return rest.Action{Method: http.MethodGet, Public: true, Media: media, Params: []rest.NamedParam{lang}, Handle: handle}
 	}
 	return []*rest.Endpoint{
-		{App: "core", Path: "docs/api.json", Global: true, Actions: []rest.Action{serve("json", []string{"application/vnd.oai.openapi+json", "application/json"}, a.Document.JSON)}},
-		{App: "core", Path: "docs/api.yaml", Global: true, Actions: []rest.Action{serve("yaml", []string{"application/vnd.oai.openapi", "application/yaml"}, a.Document.YAML)}},
+		{Path: "docs/api.json", Global: true, Actions: []rest.Action{serve("json", []string{"application/vnd.oai.openapi+json", "application/json"}, a.Document.JSON)}},
+		{Path: "docs/api.yaml", Global: true, Actions: []rest.Action{serve("yaml", []string{"application/vnd.oai.openapi", "application/yaml"}, a.Document.YAML)}},
 		{App: "core", Path: "docs/", Global: true, Hidden: true, Actions: []rest.Action{{Method: http.MethodGet, Public: true, Handle: docsPage}}},
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"granary/internal/db"
 	"granary/internal/errs"
@@ -65,12 +64,9 @@ type taskCancel struct {
 
 // A purge is the body of a request that deletes old tasks.
 type purge struct {
-	Before pulp.Time `api:"finished_before"`
+	Before pulp.Time `api:"finished_before,ago=720h"`
 	States []string  `api:"states,def=completed,choices=skipped|completed|failed|canceled,enum=StatesEnum"`
 }
-
-// purgeAge is how old the tasks are that a purge deletes where it isn't told.
-const purgeAge = 30 * 24 * time.Hour
 
 func (a *API) defineTasks() rest.Typed[Task] {
 	states := []string{"canceled", "canceling", "completed", "failed", "running", "skipped", "waiting"}
@@ -79,7 +75,7 @@ func (a *API) defineTasks() rest.Typed[Task] {
 		rest.LinkTo("parent_task", "m.parent_task", "core.task", false),
 		rest.LinkWhere("child_tasks", "core.task", "m.id IN (SELECT c.parent_task FROM core_task c WHERE c.id = ?)"),
 		rest.LinkTo("task_group", "m.task_group", "core.taskgroup", false),
-		{Name: "created_resources", Param: rest.Param{Type: "string"}, Where: whereCreated},
+		{Name: "created_resources", Param: rest.Param{Type: "string", Format: "uuid"}, Where: whereCreated},
 	}
 	filters = append(filters, rest.Choice("state", "m.state", states, "in", "ne")...)
 	filters = append(filters, rest.Text("name", "m.name", "contains", "in", "ne")...)
@@ -94,7 +90,7 @@ func (a *API) defineTasks() rest.Typed[Task] {
 		App: "core", Model: "Task", Path: "tasks", Table: "core_task",
 		Filters: filters,
 		Ordering: []string{
-			"deferred", "enc_args", "error", "finished_at", "immediate", "logging_cid", "name", "pk", "pulp_created", "pulp_id", "pulp_last_updated",
+			"deferred", "enc_args", "enc_kwargs", "error", "finished_at", "immediate", "logging_cid", "name", "pk", "profile_options", "pulp_created", "pulp_id", "pulp_last_updated",
 			"reserved_resources_record", "result", "started_at", "state", "unblocked_at", "versions",
 		},
 		OrderBy: map[string]string{"deferred": "m.deferred", "enc_args": "m.args", "immediate": "m.immediate", "versions": "m.versions"},
@@ -255,7 +251,7 @@ func (a *API) deleteTask(ctx context.Context, r *rest.Request) (*rest.Response, 
 }
 
 func (a *API) purgeTasks(ctx context.Context, r *rest.Request) (*rest.Response, error) {
-	in := purge{Before: pulp.TimeOf(a.Now().Add(-purgeAge))}
+	var in purge
 	if err := r.DecodeLax(&in); err != nil {
 		return nil, err
 	}
@@ -268,7 +264,7 @@ func (a *API) purgeTasks(ctx context.Context, r *rest.Request) (*rest.Response, 
 
 // profileArtifacts are the profiles of a task.
 type profileArtifacts struct {
-	URLs map[string]string `api:"urls,req"`
+	URLs map[string]string `api:"urls,req,format=uri"`
 }
 
 // profileArtifacts answers that a task has no profiles: none are taken.

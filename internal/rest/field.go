@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"granary/internal/blob"
 	"granary/internal/pulp"
@@ -68,6 +69,7 @@ type File struct {
 //	fixed        given at creation, never changed afterwards
 //	def=X        the value where none is given
 //	start=X      the value of a new object where none is given; not in the document, and kept by PUT
+//	ago=D        a time so long before now where none is given
 //	reset        a PUT that doesn't give it makes it null; not in the document
 //	min=N max=N  bounds of a number
 //	maxlen=N     the most characters of a string
@@ -94,6 +96,7 @@ type Field struct {
 	HasDefault bool
 	Default    any // as JSON has it
 	Start      any // nil for none
+	Ago        time.Duration
 	Min, Max   *float64
 	MaxLen     int
 	Choices    []string
@@ -211,6 +214,12 @@ func newField(sf reflect.StructField, tag string) *Field {
 			f.HasDefault, f.Default = true, defaultOf(f, value)
 		case "start":
 			f.Start = defaultOf(f, value)
+		case "ago":
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				bad("%v", err)
+			}
+			f.Ago = d
 		case "min":
 			f.Min = number(value)
 		case "max":

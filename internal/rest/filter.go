@@ -246,7 +246,7 @@ func Choice(name, column string, choices []string, lookups ...string) []Filter {
 		f := Filter{Name: full}
 		switch l {
 		case "in":
-			f.Param = Param{Type: "string", Array: true, Enum: choices}
+			f.Param = listParam
 			f.Where = func(_ context.Context, _ *Filtering, v string) (Cond, error) {
 				parts := strings.Split(v, ",")
 				for _, p := range parts {

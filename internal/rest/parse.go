@@ -156,6 +156,9 @@ func (p *parser) parse(ctx context.Context, q db.Querier, fields []*Field, v ref
 			case f.HasDefault:
 				p.set[f.Name] = true
 				setValue(f.Default, f.value(v))
+			case f.Ago != 0:
+				p.set[f.Name] = true
+				setValue(p.engine.Now()-pulp.Time(f.Ago.Microseconds()), f.value(v))
 			case f.Start != nil && !exists:
 				setValue(f.Start, f.value(v))
 			case f.Reset && p.why == replacing:

@@ -1,28 +1,40 @@
 package contract
 
 import (
+	"io"
+	"log/slog"
+	"strconv"
 	"testing"
+	"time"
 
 	"granary/internal/plugin"
-	"granary/internal/repository"
 	"granary/internal/rest"
 	"granary/internal/rest/openapi"
+	"granary/internal/server"
+	"granary/internal/settings"
 	"granary/plugins/file"
 )
 
-// document returns the API's document as the server makes it, and the engine that it is made of.
+// document returns the document of a server with all plugins, and the engine that it is made of.
 func document(t *testing.T, domains bool) (*openapi.Document, *rest.Engine) {
 	t.Helper()
-	engine := rest.New(rest.Config{APIRoot: "/pulp/", Domains: domains})
-	repos := repository.New(repository.Config{API: engine})
-	engine.Add(repos.Types()...)
-	engine.AddEndpoint(append(repos.OrphanEndpoints(), repos.RepairEndpoint())...)
-	versions := map[string]string{"core": "3.95.0"}
-	for _, p := range []plugin.Plugin{file.Plugin()} {
-		parts := p.New(plugin.Host{API: engine, Repos: repos})
-		engine.Add(parts.Types...)
-		engine.AddEndpoint(parts.Endpoints...)
-		versions[p.Name] = p.Version
+	set, err := settings.Load(settings.Options{
+		DataDir: t.TempDir(),
+		Environ: []string{"PULP_CONTENT_ORIGIN=http://localhost", "PULP_DOMAIN_ENABLED=" + strconv.FormatBool(domains)},
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return openapi.New(engine, openapi.Info{Versions: versions, Domains: domains, Root: "/pulp/"}), engine
+	s, err := server.Open(t.Context(), server.Config{
+		Settings: set, Plugins: []plugin.Plugin{file.Plugin()}, Version: "test", Now: time.Now, Log: slog.New(slog.DiscardHandler), AccessLog: io.Discard,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s.HTTP.Document, s.API
 }

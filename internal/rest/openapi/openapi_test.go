@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
@@ -65,12 +66,14 @@ type fill struct {
 }
 
 type cancel struct {
-	State string `api:"state,req"`
+	State  string            `api:"state,req"`
+	Before pulp.Time         `api:"before,ago=48h"`
+	Links  map[string]string `api:"links,format=uri"`
 }
 
 // sample returns an engine with types of two apps.
 func sample() *rest.Engine {
-	e := rest.New(rest.Config{APIRoot: "/root/"})
+	e := rest.New(rest.Config{APIRoot: "/root/", Now: func() time.Time { return time.Date(2026, 3, 1, 5, 0, 0, 0, time.UTC) }})
 	boxes := rest.Define(rest.Resource[box]{
 		App: "toy", Model: "ToyBox", Path: "boxes/toy/box", Table: "toy_box", DetailSchema: "toy.BoxDetail",
 		Create: rest.Now, Update: rest.Immediate, Delete: rest.Task,
@@ -271,7 +274,8 @@ func TestSchemas(t *testing.T) {
 			"maps":{"type":"array","items":{"type":"object"}},
 			"part":{"allOf":[{"$ref":"#/components/schemas/partResponse"}],"readOnly":true},
 			"within":{"type":"array","items":{"type":"object","required":["n"],"properties":{"n":{"type":"integer","format":"int64"}}}}}}`},
-		{"PatchedCancel", `{"type":"object","properties":{"state":{"type":"string","minLength":1}}}`},
+		{"PatchedCancel", `{"type":"object","properties":{"state":{"type":"string","minLength":1},"before":{"type":"string","format":"date-time","default":"2026-02-27"},
+			"links":{"type":"object","additionalProperties":{"type":"string","format":"uri"}}}}`},
 		{"Fill", `{"type":"object","required":["file"],"properties":{"file":{"type":"string","format":"binary","writeOnly":true},"note":{"type":"string","minLength":1}}}`},
 		{"PartResponse", `{"type":"object","required":["n"],"properties":{"n":{"type":"integer","format":"int64"}}}`},
 		{"PolicyA1bEnum", `{"type":"string","enum":["now","later"]}`},

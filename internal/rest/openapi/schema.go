@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"granary/internal/rest"
 )
@@ -101,6 +102,9 @@ func (b *builder) property(component string, why purpose, f *rest.Field) mapping
 	case f.WriteOnly:
 		o.set("writeOnly", true)
 	}
+	if f.Ago != 0 {
+		o.set("default", time.UnixMicro(int64(b.engine.Now())).Add(-f.Ago).UTC().Format(time.DateOnly))
+	}
 	if f.HasDefault {
 		if values, ok := f.Default.([]string); ok {
 			o.set("default", list(values...))
@@ -181,6 +185,9 @@ func (b *builder) value(component string, why purpose, f *rest.Field) mapping {
 				name = schemaName(shown)
 			}
 			return mapping{{"allOf", []any{b.define(name, why, rest.FieldsOf(shown))}}}
+		}
+		if f.Format != "" {
+			return mapping{{"type", "object"}, {"additionalProperties", mapping{{"type", "string"}, {"format", f.Format}}}}
 		}
 		return free(f.Type)
 	}
