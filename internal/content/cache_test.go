@@ -14,7 +14,6 @@ import (
 
 	"granary/internal/content"
 	"granary/internal/content/notice"
-	"granary/internal/db"
 	"granary/internal/db/dbtest"
 	"granary/internal/pulp"
 )
@@ -286,17 +285,16 @@ func TestWithoutRun(t *testing.T) {
 
 // A change that could not be read when it was told is not forgotten.
 func TestRefreshFails(t *testing.T) {
-	lite(t, nil, func(t *testing.T, w *world) {
-		w.published("d", nil, w.unit("f", "a"))
+	each(t, nil, func(t *testing.T, w *world) {
+		_, d := w.published("d", nil, w.unit("f", "a"))
 		w.wantBody("d/f", "a")
-		w.check(w.db.Update(w.ctx, func(tx *db.Tx) error { return notice.Changed(w.ctx, tx, notice.Distribution) }))
-		ctx, cancel := context.WithCancel(w.ctx)
-		cancel()
-		a := httptest.NewRecorder()
-		w.server.ServeHTTP(a, httptest.NewRequest(http.MethodGet, "/pulp/content/d/f", http.NoBody).WithContext(ctx))
-		if a.Code != 500 {
-			t.Errorf("with a request that was given up: %d", a.Code)
-		}
-		w.wantBody("d/f", "a")
+		w.write(notice.Distribution, []pulp.ID{d}, "UPDATE core_distribution SET base_path = 'moved' WHERE id = ?", d)
+		w.write("", nil, "ALTER TABLE core_distribution RENAME TO away")
+		w.wantCode("moved/f", 500)
+		w.wantCode("d/f", 500) // it may not be there any more
+		w.write("", nil, "ALTER TABLE away RENAME TO core_distribution")
+		w.wantBody("moved/f", "a")
+		w.wantCode("d/f", 404)
+		w.log.take()
 	})
 }

@@ -124,12 +124,12 @@ type Upstream struct {
 	Served func(ctx context.Context, contentArtifact pulp.ID) error
 }
 
-// Limits of what is kept in memory, in bytes but for the number of paths without a file.
+// Limits of what is kept in memory, in bytes.
 const (
 	maxCached  = 48 << 20 // of all answers
 	maxPage    = 1 << 20  // of one
-	maxMissing = 1 << 15
-	maxPath    = 8 << 10 // of a request's path; a longer one has no file
+	maxMissing = 4 << 20  // of paths without a file
+	maxPath    = 8 << 10  // of a request's path; a longer one has no file
 )
 
 // maxListings is how many listings are made at once: each holds its directory in memory.
@@ -160,9 +160,12 @@ func New(c Config) *Server {
 	}
 	s.pages = otter.Must(&otter.Options[pageKey, *page]{
 		MaximumWeight: maxCached,
-		Weigher:       func(k pageKey, p *page) uint32 { return uint32(pageOverhead + len(k.rel) + len(p.body)) }, //nolint:gosec // by maxPage
+		Weigher:       func(k pageKey, p *page) uint32 { return uint32(len(k.rel) + p.weight()) }, //nolint:gosec // by maxPage
 	})
-	s.missing = otter.Must(&otter.Options[pageKey, struct{}]{MaximumSize: maxMissing})
+	s.missing = otter.Must(&otter.Options[pageKey, struct{}]{
+		MaximumWeight: maxMissing,
+		Weigher:       func(k pageKey, _ struct{}) uint32 { return uint32(100 + len(k.rel)) }, //nolint:gosec // by maxPath
+	})
 	s.buffers.New = func() any { return new([bufferSize]byte) }
 	s.flights.start()
 	return s

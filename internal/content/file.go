@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"granary/internal/blob"
@@ -28,6 +29,31 @@ type file struct {
 
 	mediaType, size, etags, lastModified []string
 	more                                 http.Header // of the distribution's type
+
+	sent atomic.Bool            // a page of it was sent before
+	data atomic.Pointer[[]byte] // all of a small file that is asked for often, else nil
+}
+
+// inMemory is up to which size, in bytes, files that are asked for again are kept in memory. To open a file and to read
+// it costs more than all the rest of such a request.
+const inMemory = 16 << 10
+
+// warm keeps a small file in memory, from the second time on that its page is sent.
+func (s *Server) warm(ctx context.Context, key pageKey, p *page) {
+	f := p.file
+	if f.Size > inMemory || f.data.Load() != nil || !f.sent.Swap(true) {
+		return
+	}
+	b, err := s.open(ctx, f)
+	if err != nil {
+		return // sendFile will meet that too
+	}
+	defer b.Close() //nolint:errcheck // it was only read
+	data := make([]byte, f.Size)
+	if _, err := io.ReadFull(b, data); err == nil {
+		f.data.Store(&data)
+		s.pages.Set(key, p) // which weighs more now
+	}
 }
 
 func (s *Server) newFile(st *site, name string, e *Entry) *file {
@@ -89,18 +115,23 @@ func (s *Server) sendFile(w http.ResponseWriter, r *http.Request, st *site, key 
 		}
 		status = http.StatusPartialContent
 	}
-	b, err := s.open(r.Context(), f)
-	if err != nil {
-		if !errs.Is(err, errs.NotFound) {
+	data := f.data.Load()
+	var b blob.File
+	if data == nil {
+		var err error
+		b, err = s.open(r.Context(), f)
+		switch {
+		case errs.Is(err, errs.NotFound):
+			s.Log.ErrorContext(r.Context(), "an artifact's file is missing or damaged", slog.String("artifact", f.Artifact.String()), slog.Any("error", err))
+			if !repair {
+				return errLost
+			}
+			return s.sendLost(w, r, st, key, f)
+		case err != nil:
 			return err
 		}
-		s.Log.ErrorContext(r.Context(), "an artifact's file is missing or damaged", slog.String("artifact", f.Artifact.String()), slog.Any("error", err))
-		if !repair {
-			return errLost
-		}
-		return s.sendLost(w, r, st, key, f)
+		defer b.Close() //nolint:errcheck // it was only read
 	}
-	defer b.Close() //nolint:errcheck // it was only read
 	f.describe(h, cached)
 	h["Etag"], h["Last-Modified"], h["Accept-Ranges"] = f.etags, f.lastModified, acceptRanges
 	if status == http.StatusPartialContent {
@@ -111,6 +142,10 @@ func (s *Server) sendFile(w http.ResponseWriter, r *http.Request, st *site, key 
 	}
 	w.WriteHeader(status)
 	if r.Method == http.MethodHead {
+		return nil
+	}
+	if data != nil {
+		_, _ = w.Write((*data)[from:to]) // the client is gone, if that fails
 		return nil
 	}
 	return s.copyBlob(w, r, b, from, to)
@@ -133,7 +168,7 @@ func (s *Server) open(ctx context.Context, f *file) (blob.File, error) {
 	return b, nil
 }
 
-// small is up to which size a file is read into memory to be sent. By BenchmarkServe that is quicker than sendfile.
+// small is up to which size, in bytes, a file is read to be sent: for so little, sendfile costs more calls than it saves.
 const small = 32 << 10
 
 // copyBlob sends a part of an open blob, after the header.

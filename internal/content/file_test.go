@@ -11,8 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"granary/internal/content/notice"
-	"granary/internal/db/dbtest"
 	"granary/internal/pulp"
 )
 
@@ -209,19 +210,20 @@ func TestMissingFile(t *testing.T) {
 
 // A file that was lost is fetched again from where it came.
 func TestMissingFileIsRepaired(t *testing.T) {
-	each(t, nil, func(t *testing.T, w *world) {
+	lite(t, nil, func(t *testing.T, w *world) {
 		up := newUpstream(t)
-		up.files["/f"] = "right"
-		u, v := w.unit("f", "right"), w.unit("g", "other")
+		right := strings.Repeat("right", 10_000) // too large to be kept in memory
+		up.files["/f"] = right
+		u, v := w.unit("f", right), w.unit("g", "other")
 		remote := w.remote(up.url, "on_demand")
 		w.source(u, remote, up.url+"/f", knownAs{size: -1})
 		w.source(v, remote, up.url+"/f", knownAs{size: -1})
 		w.published("foo", nil, u, v)
-		w.wantBody("foo/f", "right")
+		w.wantBody("foo/f", right)
 		for _, cut := range []bool{false, true} {
-			w.damage(w.artifact("right"), cut)
-			w.wantBody("foo/f", "right")
-			w.wantBody("foo/f", "right")
+			w.damage(w.artifact(right), cut)
+			w.wantBody("foo/f", right)
+			w.wantBody("foo/f", right)
 			if s := w.log.take(); strings.Count(s, "missing or damaged") != 1 {
 				t.Errorf("logged: %s", s)
 			}
@@ -239,9 +241,36 @@ func TestMissingFileIsRepaired(t *testing.T) {
 	})
 }
 
+// A small file that is asked for often is kept in memory, all the same in its answers.
+func TestSmallFilesInMemory(t *testing.T) {
+	lite(t, nil, func(t *testing.T, w *world) {
+		repo, _ := w.published("foo", nil, w.unit("a", ten))
+		var first http.Header
+		for i := range 4 {
+			a := w.get("foo/a")
+			a.header.Del("X-Pulp-Cache")
+			a.header.Del("Date")
+			if first == nil {
+				first = a.header
+			}
+			if diff := cmp.Diff(first, a.header); a.body != ten || diff != "" {
+				t.Errorf("answer %d: %s, header (-first +this):\n%s", i, a, diff)
+			}
+		}
+		for _, tc := range ranges {
+			checkRange(t, tc.header, w.get("foo/a", "Range", tc.header), tc.body, tc.contentRange)
+		}
+		w.damage(w.artifact(ten), false)
+		w.wantBody("foo/a", ten) // the memory is as good as the disk
+		w.write(notice.Files, []pulp.ID{repo}, "UPDATE core_repository SET updated = 1 WHERE id = ?", repo)
+		w.wantCode("foo/a", 500)
+		w.log.take()
+	})
+}
+
 // The connection lives on after all answers but those that must end it.
 func TestKeepAlive(t *testing.T) {
-	w := newWorld(t, dbtest.Open(t, dbtest.SQLite(t)), nil)
+	w := newWorld(t, liteDB(t), nil)
 	w.published("foo", nil, w.unit("a", ten), w.unit("b", strings.Repeat(ten, 10_000)))
 	for _, path := range []string{"foo/a", "foo/b", "foo/", "foo", "", "foo/nope"} {
 		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
@@ -254,7 +283,7 @@ func TestKeepAlive(t *testing.T) {
 
 // A wrapper around the ResponseWriter that keeps ReadFrom and Unwrap, as the server's are, hinders nothing.
 func TestWrappedWriter(t *testing.T) {
-	w := newWorld(t, dbtest.Open(t, dbtest.SQLite(t)), nil)
+	w := newWorld(t, liteDB(t), nil)
 	body := strings.Repeat(ten, 10_000)
 	w.published("foo", nil, w.unit("a", body))
 	w.distribute("none", dist{})
@@ -286,7 +315,7 @@ func (w wrapper) ReadFrom(r io.Reader) (int64, error) {
 }
 
 func TestLastModifiedIsStable(t *testing.T) {
-	each(t, nil, func(t *testing.T, w *world) {
+	lite(t, nil, func(t *testing.T, w *world) {
 		repo, _ := w.published("foo", nil, w.unit("a", ten))
 		before := w.get("foo/a").header
 		w.pass(time.Hour)

@@ -35,6 +35,7 @@ type flightKey struct {
 // An order is what a flight has to do.
 type order struct {
 	domain pulp.Domain
+	cid    string // correlation id of who ordered it, for the log
 	// stored returns the file if it was stored meanwhile, else nil. It may be nil.
 	stored func(ctx context.Context) (*Entry, error)
 	// sources are where the file may be had, best first.
@@ -133,7 +134,7 @@ func (s *Server) join(key flightKey, o order) (*flight, error) {
 	}
 	f := fs.all[key]
 	if f == nil {
-		ctx, cancel := context.WithCancel(pulp.WithCall(fs.base, &pulp.Call{Domain: o.domain}))
+		ctx, cancel := context.WithCancel(pulp.WithCall(fs.base, &pulp.Call{Domain: o.domain, CID: o.cid}))
 		f = &flight{s: s, key: key, order: o, cancel: cancel, idle: make(chan struct{}), wake: make(chan struct{})}
 		fs.all[key] = f
 		fs.running.Go(func() { f.run(ctx) })
@@ -299,7 +300,7 @@ func (f *flight) fly(ctx context.Context) (blob.Stage, error) {
 			return rest, err
 		}
 		last = err
-		f.s.Log.Warn("no file from a source", slog.String("remote", src.remote.String()), slog.Any("error", err))
+		f.s.Log.WarnContext(ctx, "no file from a source", slog.String("remote", src.remote.String()), slog.Any("error", err))
 		if isWrong(err) && f.order.failed != nil {
 			if err := f.order.failed(ctx, src); err != nil {
 				return nil, err
@@ -434,7 +435,7 @@ func (f *flight) store(ctx context.Context, stage blob.Stage) (rest blob.Stage, 
 		f.update(func(st *state) { st.entry = e })
 		return nil, nil
 	}
-	f.s.Log.Error("a downloaded file was not stored", slog.Any("error", err))
+	f.s.Log.ErrorContext(ctx, "a downloaded file was not stored", slog.Any("error", err))
 	if ctx.Err() != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ import (
 // The pages are those of the reference, but for the sizes and dates of directories, which there are those of some file
 // below, and the hrefs of unusual names, which there are not encoded.
 func TestListingPages(t *testing.T) {
-	each(t, nil, func(t *testing.T, w *world) {
+	lite(t, nil, func(t *testing.T, w *world) {
 		units := []unit{
 			w.unit("1.iso", strings.Repeat("x", 1024)), w.unit("a.txt", strings.Repeat("x", 700)), w.unit("col:on.txt", "0123456789"),
 			w.unit("dir/b.txt", "b"), w.unit("dir/sub/c.tar.gz", "c"), w.unit("dir-x", "d"), w.unit("we ird&<x>.txt", "0123456789"),
@@ -146,7 +146,7 @@ func TestWhatLevelsList(t *testing.T) {
 		{"or the domain", false, true, []string{"boo1/", "foo1/"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			each(t, func(_ *world, c *content.Config) { c.HideGuarded = tc.hide }, func(t *testing.T, w *world) {
+			lite(t, func(_ *world, c *content.Config) { c.HideGuarded = tc.hide }, func(t *testing.T, w *world) {
 				w.write(notice.Domain, nil, "UPDATE core_domain SET hide_guarded_distributions = ?", tc.perhide)
 				g := w.guard()
 				w.distribute("base/foo1", dist{})
@@ -174,7 +174,7 @@ func TestWhatLevelsList(t *testing.T) {
 
 // The lists are right while distributions come, go and change places.
 func TestLevelsFollowChanges(t *testing.T) {
-	each(t, nil, func(t *testing.T, w *world) {
+	lite(t, nil, func(t *testing.T, w *world) {
 		check := func(path string, want ...string) {
 			t.Helper()
 			if got := names(w.get(path).body); !slices.Equal(got, want) {

@@ -265,6 +265,7 @@ func (s *Server) sendFlight(w http.ResponseWriter, r *http.Request, st *site, d 
 			return s.noSuchRange(h, d.expected.size)
 		}
 	}
+	d.order.cid = pulp.CallOf(ctx).CID
 	f, err := s.join(d.flight, d.order)
 	if err != nil {
 		return err

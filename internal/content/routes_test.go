@@ -286,7 +286,7 @@ func TestGuards(t *testing.T) {
 			return nil
 		}
 	}
-	each(t, change, func(t *testing.T, w *world) {
+	lite(t, change, func(t *testing.T, w *world) {
 		repo, open := w.published("open", nil, w.unit("a", "aaa"))
 		guard := w.guard()
 		w.distribute("g/d", dist{repository: repo, guard: guard})
@@ -382,7 +382,7 @@ func TestTypes(t *testing.T) {
 			},
 		}
 	}
-	each(t, change, func(t *testing.T, w *world) {
+	lite(t, change, func(t *testing.T, w *world) {
 		stored, remote, artifact, calls = w.unit("other/path", "stored"), w.unit("z", "-"), w.artifact("lone"), 0
 		repo, _ := w.published("unused", map[string]string{"repodata/repomd.xml": "<x/>"}, w.unit("f", "fff"))
 		w.distribute("rpm", dist{typ: "rpm.rpm", repository: repo})

@@ -24,8 +24,16 @@ type page struct {
 	seen atomic.Uint32 // by which methods, for X-PULP-CACHE
 }
 
-// pageOverhead is about what a page takes besides its path and body, in bytes.
-const pageOverhead = 1 << 10
+// weight is about what a page takes in memory, in bytes.
+func (p *page) weight() int {
+	n := 1<<10 + len(p.body)
+	if p.file != nil {
+		if data := p.file.data.Load(); data != nil {
+			n += len(*data)
+		}
+	}
+	return n
+}
 
 // A pageKey names a page. Targets that have become others have another generation.
 type pageKey struct {
@@ -348,6 +356,7 @@ func (s *Server) keep(key pageKey, p *page) {
 func (s *Server) sendPage(w http.ResponseWriter, r *http.Request, st *site, key pageKey, p *page) error {
 	switch {
 	case p.file != nil:
+		s.warm(r.Context(), key, p)
 		return s.sendFile(w, r, st, key, p.file, s.cacheState(r, p), true)
 	case p.directory:
 		redirect(w, r, r.URL.Path+"/")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"granary/internal/content/notice"
 	"granary/internal/db"
@@ -67,34 +68,43 @@ type sites struct {
 
 // changes are notices that were not dealt with yet.
 type changes struct {
-	all   bool
-	ids   map[pulp.ID]bool // distributions, or what they refer to
-	files map[pulp.ID]bool // repositories whose files are others
+	all           bool
+	distributions map[pulp.ID]bool
+	referred      map[pulp.ID]bool // what distributions refer to; true if it is a repository whose files are others
 }
 
-func (c *changes) add(other changes) {
-	c.all = c.all || other.all
-	if c.ids == nil {
-		c.ids, c.files = map[pulp.ID]bool{}, map[pulp.ID]bool{}
+// maxChanges is how many changes are noted one by one.
+const maxChanges = 10_000
+
+func (c *changes) add(kind notice.Kind, ids []pulp.ID) {
+	if kind == "" || kind == notice.Domain || len(ids) == 0 || len(c.distributions)+len(c.referred) > maxChanges {
+		*c = changes{all: true}
 	}
-	maps.Copy(c.ids, other.ids)
-	maps.Copy(c.files, other.files)
+	if c.all {
+		return
+	}
+	if c.referred == nil {
+		c.distributions, c.referred = map[pulp.ID]bool{}, map[pulp.ID]bool{}
+	}
+	for _, id := range ids {
+		if kind == notice.Distribution {
+			c.distributions[id] = true
+		} else {
+			c.referred[id] = c.referred[id] || kind == notice.Files
+		}
+	}
 }
 
 // tell notes a change. It is part of the transaction's end, so it does no more than that.
 func (s *sites) tell(kind notice.Kind, ids []pulp.ID) {
-	c := changes{all: kind == "" || kind == notice.Domain || len(ids) == 0, ids: map[pulp.ID]bool{}, files: map[pulp.ID]bool{}}
-	for _, id := range ids {
-		if kind == notice.Files {
-			c.files[id] = true
-		}
-		c.ids[id] = true
-	}
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
-	s.pending.add(c)
+	s.pending.add(kind, ids)
 	s.told.Add(1)
 }
+
+// refreshTimeout is how long the database may take to tell what has changed.
+const refreshTimeout = 30 * time.Second
 
 // refresh deals with all changes that were told before it was called.
 func (s *Server) refresh(ctx context.Context) error {
@@ -114,6 +124,9 @@ func (s *Server) refresh(ctx context.Context) error {
 	t.pending = changes{}
 	t.pendingMu.Unlock()
 
+	// All wait for this one, so it goes on when its own client leaves.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTimeout)
+	defer cancel()
 	var err error
 	if c.all || !listening {
 		err = s.loadAll(ctx)
@@ -121,9 +134,7 @@ func (s *Server) refresh(ctx context.Context) error {
 		err = s.load(ctx, c)
 	}
 	if err != nil {
-		t.pendingMu.Lock()
-		t.pending.add(c)
-		t.pendingMu.Unlock()
+		t.tell("", nil) // to be on the safe side
 		return err
 	}
 	t.fresh.Store(told)
@@ -179,14 +190,16 @@ func (s *Server) load(ctx context.Context, c changes) (err error) {
 	affected := map[pulp.ID]bool{}
 	var flushed []*site
 	t.mu.RLock()
-	for id := range c.ids {
+	for id := range c.distributions {
+		affected[id] = true
+	}
+	for id, files := range c.referred {
 		for st := range t.refs[id] {
 			affected[st.ID] = true
-			if c.files[id] {
+			if files {
 				flushed = append(flushed, st)
 			}
 		}
-		affected[id] = true // if it is a distribution's; others find nothing
 	}
 	t.mu.RUnlock()
 

@@ -2,6 +2,7 @@ package content_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -68,16 +69,18 @@ func (l *logs) take() string {
 // each runs f with a world on a fresh database of each engine. change, which may be nil, adjusts the server's settings.
 func each(t *testing.T, change func(w *world, c *content.Config), f func(t *testing.T, w *world)) {
 	t.Helper()
-	dbtest.Run(t, func(t *testing.T, d *db.DB) { f(t, newWorld(t, d, change)) })
+	t.Run("sqlite", func(t *testing.T) { f(t, newWorld(t, liteDB(t), change)) })
+	t.Run("postgres", func(t *testing.T) { f(t, newWorld(t, dbtest.Open(t, dbtest.Postgres(t)), change)) })
 }
 
 func newWorld(tb testing.TB, d *db.DB, change func(w *world, c *content.Config)) *world {
 	tb.Helper()
 	w := &world{t: tb, ctx: tb.Context(), db: d, root: tb.TempDir(), log: &logs{}}
-	if _, err := d.Migrate(w.ctx, []db.Schema{schema.Core()}); err != nil {
-		tb.Fatal(err)
-	}
 	var err error
+	if d.Engine() == db.PostgreSQL {
+		_, err = d.Migrate(w.ctx, []db.Schema{schema.Core()})
+		w.check(err)
+	}
 	if w.blobs, err = file.New(w.root, filepath.Join(w.root, "tmp"), []pulp.Algorithm{pulp.SHA224, pulp.SHA256, pulp.SHA384, pulp.SHA512}); err != nil {
 		tb.Fatal(err)
 	}
@@ -529,5 +532,38 @@ func (u *upstream) set(path, body string) {
 // lite is each on SQLite only, for what does not depend on the engine.
 func lite(t *testing.T, change func(w *world, c *content.Config), f func(t *testing.T, w *world)) {
 	t.Helper()
-	f(t, newWorld(t, dbtest.Open(t, dbtest.SQLite(t)), change))
+	f(t, newWorld(t, liteDB(t), change))
+}
+
+// migrated is an SQLite file with the core's tables, made once.
+var migrated = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "content")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // best effort
+	name := filepath.Join(dir, "db")
+	d, err := db.Open(context.Background(), db.Config{File: name})
+	if err != nil {
+		return nil, err
+	}
+	_, err = d.Migrate(context.Background(), []db.Schema{schema.Core()})
+	if err := errors.Join(err, d.Close()); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(name)
+})
+
+// liteDB opens an SQLite database of the test's own that has the core's tables.
+func liteDB(tb testing.TB) *db.DB {
+	tb.Helper()
+	b, err := migrated()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cfg := dbtest.SQLite(tb)
+	if err := os.WriteFile(cfg.File, b, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return dbtest.Open(tb, cfg)
 }
