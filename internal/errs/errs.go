@@ -56,7 +56,7 @@ type Error struct {
 	Kind   Kind
 	Detail string         // {"detail": "…"}
 	List   []string       // ["…"]
-	Fields map[string]any // {"name": ["…"]}; values are []string, or deeper maps of these
+	Fields map[string]any // {"name": ["…"]}; values are []string, []Detail, or deeper maps of these
 	Err    error          // the private cause, or nil
 }
 
@@ -93,6 +93,12 @@ func Ef(kind Kind, format string, args ...any) *Error { return E(kind, fmt.Sprin
 func Field(name string, messages ...string) *Error {
 	return &Error{Kind: Invalid, Fields: map[string]any{name: messages}}
 }
+
+// A Detail is a message with a code for [Describe], among those of Fields; that of a plain string is "invalid".
+type Detail struct{ Text, Code string }
+
+// MarshalText returns the text.
+func (d Detail) MarshalText() ([]byte, error) { return []byte(d.Text), nil }
 
 // NonFieldError returns {"non_field_errors": ["message"]}.
 func NonFieldError(format string, args ...any) *Error {
@@ -178,17 +184,25 @@ func describe(b *strings.Builder, v any) {
 		}
 		b.WriteByte('}')
 	case []string:
-		b.WriteByte('[')
-		for i, s := range v {
-			if i > 0 {
-				b.WriteString(", ")
-			}
-			describe(b, s)
-		}
-		b.WriteByte(']')
+		describeList(b, v)
+	case []Detail:
+		describeList(b, v)
+	case Detail:
+		b.WriteString("ErrorDetail(string=" + quote(v.Text) + ", code=" + quote(v.Code) + ")")
 	default:
-		b.WriteString("ErrorDetail(string=" + quote(fmt.Sprint(v)) + ", code='invalid')")
+		describe(b, Detail{fmt.Sprint(v), "invalid"})
 	}
+}
+
+func describeList[T any](b *strings.Builder, list []T) {
+	b.WriteByte('[')
+	for i, v := range list {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		describe(b, v)
+	}
+	b.WriteByte(']')
 }
 
 // quote writes a string the way Python's repr does: in single quotes unless it has one and no double quote.

@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"granary/internal/blob"
 	"granary/internal/db"
@@ -76,19 +79,26 @@ func (s *Service) uploadArtifact(ctx context.Context, r *rest.Request) (*rest.Re
 		return nil, err
 	}
 	stage := want.Upload.Stage
-	if doc, _ := r.Body(); doc.Values["size"] != nil && want.Size != stage.Size() {
+	doc, err := r.Body()
+	if err != nil {
+		return nil, err
+	}
+	if doc.Values["size"] != nil && want.Size != stage.Size() {
 		return nil, errs.NonFieldError("The size did not match actual size of file.")
 	}
 	got := stage.Digests()
 	for _, alg := range pulp.Algorithms {
 		d := *want.digest(alg)
+		if d == nil && doc.Values[string(alg)] == "" { // as in Pulp: an empty part of a form is a digest too
+			d = new(string)
+		}
 		if d == nil {
 			continue
 		}
 		if !slices.Contains(s.Allowed, alg) {
 			return nil, errs.NonFieldError("Checksum algorithms ['%s'] forbidden for this Pulp instance.", alg)
 		}
-		if !strings.EqualFold(*d, got[alg]) {
+		if *d != got[alg] { // as in Pulp: upper case is another digest
 			return nil, errs.NonFieldError("The %s checksum did not match.", alg)
 		}
 	}
@@ -97,13 +107,19 @@ func (s *Service) uploadArtifact(ctx context.Context, r *rest.Request) (*rest.Re
 		return nil, err
 	}
 	if !fresh {
-		return nil, errs.NonFieldError("Artifact with sha256 checksum of '%s' already exists.", a.SHA256())
+		return nil, errArtifactThere(a)
 	}
 	made, err := s.Artifacts.Get(ctx, s.DB, a.ID)
 	if err != nil {
 		return nil, err
 	}
 	return s.Artifacts.CreatedJSON(ctx, made)
+}
+
+func errArtifactThere(a *pulp.Artifact) error {
+	return &errs.Error{Kind: errs.Invalid, Fields: map[string]any{errs.NonField: []errs.Detail{
+		{Text: "Artifact with sha256 checksum of '" + a.SHA256() + "' already exists.", Code: "unique"},
+	}}}
 }
 
 // SaveArtifact stores a staged file as an artifact of the call's domain. An equal one that is there already is used,
@@ -127,8 +143,12 @@ type Saved struct {
 	Fresh bool
 }
 
+// atOnce is how many files are made durable at once.
+const atOnce = 32
+
 // SaveArtifacts is SaveArtifact for many: the files first, then all rows in one transaction.
-func (s *Service) SaveArtifacts(ctx context.Context, stages []blob.Stage) ([]Saved, error) {
+func (s *Service) SaveArtifacts(ctx context.Context, stages []blob.Stage) (_ []Saved, err error) {
+	defer errs.Wrap(&err, "save artifacts")
 	domain := pulp.CallOf(ctx).Domain
 	list := make([]Saved, len(stages))
 	order := make([]int, len(stages))
@@ -142,37 +162,59 @@ func (s *Service) SaveArtifacts(ctx context.Context, stages []blob.Stage) ([]Sav
 	for n, i := range order {
 		shas[n] = list[i].SHA256()
 	}
-	defer s.files.lock(shas...)()
-	for _, i := range order {
-		sha := list[i].SHA256()
-		if err := stages[i].Commit(ctx, blob.ArtifactKey(domain, sha)); err != nil {
-			return nil, fmt.Errorf("store artifact %s: %w", sha, err)
+	var ids map[string]pulp.ID
+	err = s.DB.Hold(ctx, storing(shas), func(ctx context.Context) error {
+		g, files := errgroup.WithContext(ctx)
+		g.SetLimit(atOnce)
+		for i := range list {
+			g.Go(func() error { return stages[i].Commit(files, blob.ArtifactKey(domain, list[i].SHA256())) })
 		}
-	}
-	err := s.DB.Update(ctx, func(tx *db.Tx) error {
-		now := s.Now.Now()
-		rows := make([][]any, 0, len(order))
-		for n, i := range order {
-			if n == 0 || shas[n] != shas[n-1] {
-				rows = append(rows, artifactRow(&list[i].Artifact, now))
-			}
-		}
-		if _, err := tx.Insert(ctx, "core_artifact", artifactColumns, rows,
-			"ON CONFLICT (domain, sha256) DO UPDATE SET timestamp_of_interest = excluded.timestamp_of_interest"); err != nil {
+		if err := g.Wait(); err != nil {
 			return err
 		}
-		ids, err := artifactIDs(ctx, tx, domain.ID, list)
-		for i := range list {
-			id := ids[list[i].SHA256()]
-			list[i].Fresh, list[i].ID = id == list[i].ID, id
-		}
-		return err
+		return s.DB.Update(ctx, func(tx *db.Tx) (err error) {
+			now := s.Now.Now()
+			rows := make([][]any, 0, len(order))
+			for n, i := range order {
+				if n == 0 || shas[n] != shas[n-1] {
+					rows = append(rows, artifactRow(&list[i].Artifact, now))
+				}
+			}
+			if _, err := tx.Insert(ctx, "core_artifact", artifactColumns, rows, artifactThere); err != nil {
+				return err
+			}
+			ids, err = artifactIDs(ctx, tx, domain.ID, shas)
+			return err
+		})
 	})
-	if err != nil {
-		return nil, fmt.Errorf("save artifacts: %w", err)
+	for i := range list {
+		id := ids[list[i].SHA256()]
+		list[i].Fresh, list[i].ID = id == list[i].ID, id
 	}
-	return list, nil
+	return list, err
 }
+
+// storing are the locks of those who store files with these digests, removing of those who remove them. A file and its row
+// go together, so nobody removes what somebody else is about to use.
+func storing(shas []string) []db.Lock  { return fileLocks(shas, true) }
+func removing(shas []string) []db.Lock { return fileLocks(shas, false) }
+
+func fileLocks(shas []string, shared bool) []db.Lock {
+	var list []db.Lock
+	for _, sha := range shas {
+		l := db.Lock{Name: "artifact " + sha[:2], Shared: shared} // there may be many files, but not so many locks
+		if !slices.Contains(list, l) {
+			list = append(list, l)
+		}
+	}
+	return list
+}
+
+// artifactThere is what becomes of an artifact that is stored again: it is young, and has all digests that are now allowed.
+const artifactThere = "ON CONFLICT (domain, sha256) DO UPDATE SET timestamp_of_interest = excluded.timestamp_of_interest," +
+	" md5 = COALESCE(core_artifact.md5, excluded.md5), sha1 = COALESCE(core_artifact.sha1, excluded.sha1)," +
+	" sha224 = COALESCE(core_artifact.sha224, excluded.sha224), sha384 = COALESCE(core_artifact.sha384, excluded.sha384)," +
+	" sha512 = COALESCE(core_artifact.sha512, excluded.sha512)"
 
 var artifactColumns = []string{"id", "domain", "created", "updated", "size", "timestamp_of_interest", "md5", "sha1", "sha224", "sha256", "sha384", "sha512"}
 
@@ -191,16 +233,10 @@ func nullText(s string) any {
 	return s
 }
 
-func artifactIDs(ctx context.Context, q db.Querier, domain pulp.ID, list []Saved) (map[string]pulp.ID, error) {
-	ids := make(map[string]pulp.ID, len(list))
-	for rest := list; len(rest) > 0; {
-		batch := rest[:min(500, len(rest))]
-		rest = rest[len(batch):]
-		shas := make([]string, len(batch))
-		for i := range batch {
-			shas[i] = batch[i].SHA256()
-		}
-		marks, args := db.In(shas)
+func artifactIDs(ctx context.Context, q db.Querier, domain pulp.ID, shas []string) (map[string]pulp.ID, error) {
+	ids := make(map[string]pulp.ID, len(shas))
+	for batch := range slices.Chunk(shas, batchSize) {
+		marks, args := db.In(batch)
 		err := db.Each(ctx, q, func(rows *sql.Rows) error {
 			var id pulp.ID
 			var sha string
@@ -220,9 +256,7 @@ func artifactIDs(ctx context.Context, q db.Querier, domain pulp.ID, list []Saved
 func (s *Service) FindArtifacts(ctx context.Context, alg pulp.Algorithm, digests []string) (map[string]pulp.Artifact, error) {
 	found := map[string]pulp.Artifact{}
 	domain := pulp.CallOf(ctx).Domain.ID
-	for rest := digests; len(rest) > 0; {
-		batch := rest[:min(500, len(rest))]
-		rest = rest[len(batch):]
+	for batch := range slices.Chunk(digests, batchSize) {
 		marks, args := db.In(batch)
 		err := db.Each(ctx, s.DB, func(rows *sql.Rows) error {
 			a := pulp.Artifact{Domain: domain, Digests: pulp.Digests{}}
@@ -249,28 +283,22 @@ func (s *Service) FindArtifacts(ctx context.Context, alg pulp.Algorithm, digests
 	return found, s.touch(ctx, "core_artifact", ids)
 }
 
-// touch makes rows young again for orphan cleanup, unless they are young already.
+// young is the age, in microseconds, up to which nothing is made young again: it saves most writes, and the age of orphans
+// is told in minutes.
+const young = pulp.Time(time.Minute / time.Microsecond)
+
+// touch makes rows young again for orphan cleanup.
 func (s *Service) touch(ctx context.Context, table string, ids []pulp.ID) error {
-	const young = 3600 * 1e6 // an hour in microseconds
 	now := s.Now.Now()
-	for rest := ids; len(rest) > 0; {
-		batch := rest[:min(500, len(rest))]
-		rest = rest[len(batch):]
-		marks, args := db.In(batch)
-		old, err := db.Exists(ctx, s.DB, "SELECT 1 FROM "+table+" WHERE timestamp_of_interest < ? AND id IN "+marks, append([]any{now - young}, args...)...)
-		if err != nil {
+	return batches(ids, func(marks string, args []any) error {
+		args = append([]any{now - young}, args...)
+		old, err := db.Exists(ctx, s.DB, "SELECT 1 FROM "+table+" WHERE timestamp_of_interest < ? AND id IN "+marks, args...)
+		if err != nil || !old {
 			return err
 		}
-		if !old {
-			continue
-		}
-		err = s.DB.Update(ctx, func(tx *db.Tx) error {
-			_, err := tx.Exec(ctx, "UPDATE "+table+" SET timestamp_of_interest = ? WHERE timestamp_of_interest < ? AND id IN "+marks, append([]any{now, now - young}, args...)...)
+		return s.DB.Update(ctx, func(tx *db.Tx) error {
+			_, err := tx.Exec(ctx, "UPDATE "+table+" SET timestamp_of_interest = ? WHERE timestamp_of_interest < ? AND id IN "+marks, append([]any{now}, args...)...)
 			return err
 		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	})
 }

@@ -69,8 +69,7 @@ func (m artifactMap) AppendAPI(b []byte, v *rest.View) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = strconv.AppendQuote(b, a.path)
-		b = append(b, ':')
+		b = append(v.AppendString(b, a.path), ':')
 		if a.artifact.IsZero() {
 			b = append(b, "null"...)
 		} else {
@@ -153,13 +152,7 @@ type versionRef struct {
 }
 
 func (s *Service) versionOf(ctx context.Context, f *rest.Filtering, v string) (versionRef, error) {
-	if v == "" {
-		return versionRef{}, errs.List("No value supplied for repository version filter")
-	}
-	found, err := f.Engine.Find(ctx, f.Q, Versions.Name, "", v)
-	if errs.Is(err, errs.Invalid) {
-		return versionRef{}, errs.List("URI " + v + " not found for repositoryversion.")
-	}
+	found, err := f.Find(ctx, Versions.Name, "repository version", v)
 	if err != nil {
 		return versionRef{}, err
 	}
@@ -177,7 +170,7 @@ func contentIn(column string, v versionRef) rest.Cond {
 }
 
 func (s *Service) versionFilters() []rest.Filter {
-	make := func(name string, cond func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error)) rest.Filter {
+	filter := func(name string, cond func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error)) rest.Filter {
 		return rest.Filter{Name: name, Param: rest.Param{Type: "string"}, Empty: true, Where: func(ctx context.Context, f *rest.Filtering, value string) (rest.Cond, error) {
 			v, err := s.versionOf(ctx, f, value)
 			if err != nil {
@@ -187,27 +180,38 @@ func (s *Service) versionFilters() []rest.Filter {
 		}}
 	}
 	return []rest.Filter{
-		make("repository_version", func(_ context.Context, _ db.Querier, v versionRef) (rest.Cond, error) {
+		filter("repository_version", func(_ context.Context, _ db.Querier, v versionRef) (rest.Cond, error) {
 			return contentIn("m.id", v), nil
 		}),
-		make("repository_version_added", func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error) {
+		filter("repository_version_added", func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error) {
 			before, err := previousNumber(ctx, q, v)
 			return rest.Cond{
-				SQL: "m.id IN (SELECT content FROM core_repositorycontent WHERE repository = ? AND added <= ? AND removed > ? AND added > ?)" +
-					" AND NOT EXISTS (SELECT 1 FROM core_repositorycontent o WHERE o.repository = ? AND o.content = m.id AND o.added <= ? AND o.removed > ?)",
-				Args: []any{v.repo, v.number, v.number, before, v.repo, before, before},
+				SQL:  "m.id IN (SELECT rc.content FROM core_repositorycontent rc WHERE rc.repository = ? AND " + addedSince + ")",
+				Args: []any{v.repo, before, v.number, v.number, before, before},
 			}, err
 		}),
-		make("repository_version_removed", func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error) {
+		filter("repository_version_removed", func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error) {
 			before, err := previousNumber(ctx, q, v)
 			return rest.Cond{
-				SQL: "m.id IN (SELECT content FROM core_repositorycontent WHERE repository = ? AND added <= ? AND removed > ? AND removed <= ?)" +
-					" AND NOT EXISTS (SELECT 1 FROM core_repositorycontent o WHERE o.repository = ? AND o.content = m.id AND o.added <= ? AND o.removed > ?)",
-				Args: []any{v.repo, before, before, v.number, v.repo, v.number, v.number},
+				SQL:  "m.id IN (SELECT rc.content FROM core_repositorycontent rc WHERE rc.repository = ? AND " + removedSince + ")",
+				Args: []any{v.repo, before, v.number, before, v.number, v.number},
 			}, err
 		}),
 	}
 }
+
+// What a version has added and removed since an earlier one, as conditions on the rows rc of core_repositorycontent. Each is
+// bounded by an index, so that it costs what changed. Their arguments are the numbers: from, to, to, from, from and
+// from, to, from, to, to.
+const (
+	addedSince   = "rc.added > ? AND rc.added <= ? AND rc.removed > ? AND NOT EXISTS " + sameContentAt
+	removedSince = "rc.removed > ? AND rc.removed <= ? AND " + past + " AND rc.added <= ? AND NOT EXISTS " + sameContentAt
+
+	sameContentAt = "(SELECT 1 FROM core_repositorycontent o WHERE o.repository = rc.repository AND o.content = rc.content AND o.added <= ? AND o.removed > ?)"
+
+	// past is what rows have that are not current. Queries say so, since an index has only these.
+	past = "rc.removed < " + current
+)
 
 // previousNumber returns the number of the newest complete version before v; -1 if there is none.
 func previousNumber(ctx context.Context, q db.Querier, v versionRef) (int64, error) {
@@ -222,45 +226,30 @@ func (s *Service) artifactVersionFilter() rest.Filter {
 	}}
 }
 
-// contentOf reads a filter's value that names a unit.
-func contentOf(ctx context.Context, f *rest.Filtering, v string) (pulp.ID, error) {
-	if v == "" {
-		return pulp.ID{}, errs.List("No value supplied for content filter")
-	}
-	ids, bad, missing, err := f.Engine.FindMany(ctx, f.Q, Contents.Name, []string{v})
-	switch {
-	case err != nil:
-		return pulp.ID{}, err
-	case bad != nil:
-		return pulp.ID{}, errs.List("URI not valid: " + v)
-	case missing != nil:
-		return pulp.ID{}, errs.List("URI " + v + " not found for content.")
-	}
-	return ids[0], nil
+// linkFilter is a filter whose value names an object of a family; cond has a mark for each place of its id. what is how
+// messages call the family.
+func linkFilter(name string, family *rest.Family, what, cond string) rest.Filter {
+	return rest.Filter{Name: name, Param: rest.Param{Type: "string"}, Empty: true, Where: func(ctx context.Context, f *rest.Filtering, v string) (rest.Cond, error) {
+		found, err := f.Find(ctx, family.Name, what, v)
+		return rest.Cond{SQL: cond, Args: slices.Repeat([]any{found.ID}, strings.Count(cond, "?"))}, err
+	}}
 }
 
-// contentFilter is a filter whose value names a unit; cond has one mark for its id.
+// contentFilter is linkFilter for units.
 func contentFilter(name, cond string) rest.Filter {
-	return rest.Filter{Name: name, Param: rest.Param{Type: "string"}, Empty: true, Where: func(ctx context.Context, f *rest.Filtering, v string) (rest.Cond, error) {
-		id, err := contentOf(ctx, f, v)
-		args := make([]any, strings.Count(cond, "?"))
-		for i := range args {
-			args[i] = id
-		}
-		return rest.Cond{SQL: cond, Args: args}, err
-	}}
+	return linkFilter(name, Contents, "content", cond)
 }
 
 // contentInFilter is contentFilter for any of several units; cond has "IN %s" for them.
 func contentInFilter(name, cond string) rest.Filter {
-	return rest.Filter{Name: name, Param: rest.Param{Type: "string", Array: true}, Where: func(ctx context.Context, f *rest.Filtering, v string) (rest.Cond, error) {
+	return rest.Filter{Name: name, Param: rest.Param{Type: "string", Array: true}, Empty: true, Where: func(ctx context.Context, f *rest.Filtering, v string) (rest.Cond, error) {
 		var ids []pulp.ID
-		for _, s := range strings.Split(v, ",") {
-			id, err := contentOf(ctx, f, s)
+		for s := range strings.SplitSeq(v, ",") {
+			found, err := f.Find(ctx, Contents.Name, "content", s)
 			if err != nil {
 				return rest.Cond{}, err
 			}
-			ids = append(ids, id)
+			ids = append(ids, found.ID)
 		}
 		marks, args := db.In(ids)
 		return rest.Cond{SQL: fmt.Sprintf(cond, marks), Args: args}, nil

@@ -46,13 +46,26 @@ func DefineDistribution[T any](s *Service, r rest.Resource[T], base func(*T) *Di
 	}
 	r.Checks = map[string]func(*T) []string{"base_path": func(v *T) []string { return checkBasePath(base(v).BasePath) }}
 	check, saved, deleting, expand := r.Check, r.Saved, r.Deleting, r.Expand
+	r.FieldCheck = func(ctx context.Context, q db.Querier, c *rest.Change[T]) (map[string]any, error) {
+		if !c.Set["base_path"] {
+			return nil, nil
+		}
+		name, err := overlapping(ctx, q, base(c.New))
+		if err != nil || name == "" {
+			return nil, err
+		}
+		return map[string]any{"base_path": map[string]any{"base_path": fmt.Sprintf("Overlaps with existing distribution '%s'", name)}}, nil
+	}
 	r.Check = func(ctx context.Context, q db.Querier, c *rest.Change[T]) error {
-		if err := s.checkDistribution(ctx, q, base(c.New), serving(c.New)); err != nil || check == nil {
+		if err := checkServing(base(c.New), serving(c.New)); err != nil || check == nil {
 			return err
 		}
 		return check(ctx, q, c)
 	}
 	r.Saved = func(ctx context.Context, tx *db.Tx, c *rest.Change[T]) error {
+		if err := s.useVersions(ctx, tx); err != nil {
+			return err
+		}
 		if err := notice.Changed(ctx, tx, notice.Distribution, base(c.New).ID); err != nil || saved == nil {
 			return err
 		}
@@ -125,7 +138,8 @@ func checkBasePath(p string) []string {
 	return nil
 }
 
-func (s *Service) checkDistribution(ctx context.Context, q db.Querier, d *Distribution, to Serving) error {
+// overlapping returns the name of a distribution whose base path lies above or below that of d; empty if there is none.
+func overlapping(ctx context.Context, q db.Querier, d *Distribution) (string, error) {
 	var folders []string
 	for i, c := range d.BasePath {
 		if c == '/' {
@@ -133,14 +147,17 @@ func (s *Service) checkDistribution(ctx context.Context, q db.Querier, d *Distri
 		}
 	}
 	marks, args := db.In(folders)
-	args = append(append([]any{pulp.CallOf(ctx).Domain.ID}, args...), d.BasePath+"/", d.BasePath+"0", d.ID[:])
-	name, err := db.Value[string](ctx, q, "SELECT name FROM core_distribution WHERE domain = ? AND (base_path IN "+marks+" OR base_path >= ? AND base_path < ?) AND id <> ? LIMIT 1", args...)
-	switch {
-	case err == nil:
-		return &errs.Error{Kind: errs.Invalid, Fields: map[string]any{"base_path": map[string]any{"base_path": fmt.Sprintf("Overlaps with existing distribution '%s'", name)}}}
-	case !errs.Is(err, errs.NotFound):
-		return err
+	args = append(append([]any{pulp.CallOf(ctx).Domain.ID}, args...), d.BasePath+"/", d.BasePath+"0", d.ID[:]) // "0" follows "/"
+	name, err := db.Value[string](ctx, q, "SELECT name FROM core_distribution WHERE domain = ? AND (base_path IN "+marks+" OR base_path >= ? AND base_path < ?) AND id <> ?"+
+		" ORDER BY base_path LIMIT 1", args...)
+	if errs.Is(err, errs.NotFound) {
+		return "", nil
 	}
+	return name, err
+}
+
+// checkServing refuses a distribution that points at several things.
+func checkServing(d *Distribution, to Serving) error {
 	set := map[string]bool{"repository": !d.Repository.IsZero(), "publication": !to.Publication.IsZero(), "repository_version": !to.Version.IsZero()}
 	for _, pair := range [][2]string{{"publication", "repository_version"}, {"repository", "repository_version"}, {"repository", "publication"}} {
 		if set[pair[0]] && set[pair[1]] {

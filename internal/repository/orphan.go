@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"granary/internal/blob"
-	"granary/internal/content/notice"
 	"granary/internal/db"
 	"granary/internal/errs"
 	"granary/internal/pulp"
@@ -82,7 +82,7 @@ func (s *Service) orphanRefs(ctx context.Context, refs []string) ([]pulp.ID, err
 	case bad != nil:
 		return nil, errs.Field("content_hrefs", bad[0])
 	case missing != nil:
-		return nil, errs.Field("content_hrefs", "Could not find the following content units: ['"+strings.Join(missing, "', '")+"']")
+		return nil, errs.Field("content_hrefs", "URI "+missing[0]+" not found for content.")
 	}
 	return ids, nil
 }
@@ -90,170 +90,291 @@ func (s *Service) orphanRefs(ctx context.Context, refs []string) ([]pulp.ID, err
 const (
 	orphanContent = "NOT EXISTS (SELECT 1 FROM core_repositorycontent rc WHERE rc.content = m.id)"
 	orphanFile    = "NOT EXISTS (SELECT 1 FROM core_contentartifact ca WHERE ca.artifact = m.id) AND NOT EXISTS (SELECT 1 FROM core_publishedartifact pa WHERE pa.artifact = m.id)"
-	orphanBatch   = 200
+
+	orphanBatch = 200 // objects that are looked for at once
+	orphanFiles = 50  // files that are deleted while nobody can store them
+
+	// chunkAge is how old a chunk without a row must be to be taken for a stray: for a moment all are.
+	chunkAge = 10 * time.Minute
 )
 
 // runOrphans removes content in no version, then artifacts of no content, then files that nothing knows of.
 func (s *Service) runOrphans(ctx context.Context, j *task.Job) (_ any, err error) {
-	var in orphanArgs
+	var in *orphanArgs
 	if err := j.Args(&in); err != nil {
 		return nil, err
 	}
+	domains := []pulp.Domain{pulp.CallOf(ctx).Domain}
+	if in == nil { // a schedule's task, which is for all
+		in = &orphanArgs{}
+		if domains, err = s.domains(ctx); err != nil {
+			return nil, err
+		}
+	}
 	age := s.OrphanAge
 	if in.Minutes != nil {
-		age = time.Duration(*in.Minutes) * time.Minute
+		age = time.Duration(min(*in.Minutes, maxMinutes)) * time.Minute
 	}
-	domain := pulp.CallOf(ctx).Domain
-	cutoff := s.Now.Now() - pulp.Time(age.Microseconds())
-	if err := s.removeContent(ctx, j, domain, in.Content, cutoff); err != nil {
+	c := cleanup{s, s.Now.Now() - pulp.Time(age.Microseconds()), domains}
+	if err := c.removeContent(ctx, j, in.Content); err != nil {
 		return nil, fmt.Errorf("remove orphan content: %w", err)
 	}
-	if err := s.removeArtifacts(ctx, j, domain, cutoff); err != nil {
+	if err := c.removeArtifacts(ctx, j); err != nil {
 		return nil, fmt.Errorf("remove orphan artifacts: %w", err)
 	}
-	if err := s.removeStrays(ctx, domain); err != nil {
+	if err := c.removeStrays(ctx); err != nil {
 		return nil, fmt.Errorf("remove stray files: %w", err)
 	}
 	return nil, nil
 }
 
-func (s *Service) removeContent(ctx context.Context, j *task.Job, domain pulp.Domain, only []pulp.ID, cutoff pulp.Time) (err error) {
-	progress := j.Progress("clean-up.content", "Clean up orphan Content")
-	defer progress.End(&err)
-	where, args := "m.domain = ? AND m.timestamp_of_interest <= ? AND "+orphanContent, []any{domain.ID, cutoff}
-	if only != nil {
-		marks, ids := db.In(only)
-		where, args = where+" AND m.id IN "+marks, append(args, ids...)
-	}
-	total, err := db.Value[int64](ctx, s.DB, "SELECT count(*) FROM core_content m WHERE "+where, args...)
-	if err != nil {
-		return err
-	}
-	progress.SetTotal(total)
-	var last pulp.ID
-	for {
-		ids, err := db.Column[pulp.ID](ctx, s.DB, "SELECT m.id FROM core_content m WHERE "+where+" AND m.id > ? ORDER BY m.id LIMIT ?", append(args[:len(args):len(args)], last[:], orphanBatch)...)
-		if err != nil || len(ids) == 0 {
-			return err
-		}
-		last = ids[len(ids)-1]
-		n, err := s.deleteContent(ctx, ids)
-		if db.IsForeignKey(err) { // one of them is part of another unit: the others go one by one
-			for _, id := range ids {
-				one, err := s.deleteContent(ctx, []pulp.ID{id})
-				if err != nil && !db.IsForeignKey(err) {
-					return err
-				}
-				n += one
-			}
-			err = nil
-		}
+// maxMinutes is about as long ago as 1970: nothing is older.
+const maxMinutes = 30_000_000
+
+func (s *Service) domains(ctx context.Context) ([]pulp.Domain, error) {
+	return db.All(ctx, s.DB, func(rows *sql.Rows) (d pulp.Domain, err error) {
+		err = rows.Scan(&d.ID, &d.Name)
+		return d, err
+	}, "SELECT id, name FROM core_domain ORDER BY name")
+}
+
+// A cleanup is an orphan cleanup under way.
+type cleanup struct {
+	*Service
+	cutoff  pulp.Time // what nobody was interested in since goes
+	domains []pulp.Domain
+}
+
+// each calls f for each domain, after telling how much count finds in all.
+func (c *cleanup) each(ctx context.Context, progress *task.Progress, count string, args []any, f func(d pulp.Domain) error) error {
+	var total int64
+	for _, d := range c.domains {
+		n, err := db.Value[int64](ctx, c.DB, count, append([]any{d.ID, c.cutoff}, args...)...)
 		if err != nil {
 			return err
 		}
-		progress.Add(n)
-	}
-}
-
-func (s *Service) deleteContent(ctx context.Context, ids []pulp.ID) (n int64, err error) {
-	marks, args := db.In(ids)
-	err = s.DB.Update(ctx, func(tx *db.Tx) error {
-		if _, err := tx.Exec(ctx, "DELETE FROM core_label WHERE object IN "+marks, args...); err != nil {
-			return err
-		}
-		n, err = tx.Exec(ctx, "DELETE FROM core_content AS m WHERE m.id IN "+marks+" AND "+orphanContent, args...)
-		return err
-	})
-	return n, err
-}
-
-func (s *Service) removeArtifacts(ctx context.Context, j *task.Job, domain pulp.Domain, cutoff pulp.Time) (err error) {
-	progress := j.Progress("clean-up.artifacts", "Clean up orphan Artifacts")
-	defer progress.End(&err)
-	const where = "m.domain = ? AND m.timestamp_of_interest <= ? AND " + orphanFile
-	total, err := db.Value[int64](ctx, s.DB, "SELECT count(*) FROM core_artifact m WHERE "+where, domain.ID, cutoff)
-	if err != nil {
-		return err
+		total += n
 	}
 	progress.SetTotal(total)
-	type file struct {
-		id  pulp.ID
-		sha string
-	}
-	var last pulp.ID
-	for {
-		list, err := db.All(ctx, s.DB, func(rows *sql.Rows) (f file, err error) {
-			err = rows.Scan(&f.id, &f.sha)
-			return f, err
-		}, "SELECT m.id, m.sha256 FROM core_artifact m WHERE "+where+" AND m.id > ? ORDER BY m.id LIMIT ?", domain.ID, cutoff, last[:], orphanBatch)
-		if err != nil || len(list) == 0 {
+	for _, d := range c.domains {
+		if err := f(d); err != nil {
 			return err
 		}
-		last = list[len(list)-1].id
-		for _, f := range list {
-			n, err := s.deleteArtifact(ctx, domain, f.id, f.sha, cutoff)
+	}
+	return nil
+}
+
+func (c *cleanup) removeContent(ctx context.Context, j *task.Job, only []pulp.ID) (err error) {
+	progress := j.Progress("clean-up.content", "Clean up orphan Content")
+	defer progress.End(&err)
+	old, args := "m.domain = ? AND m.timestamp_of_interest <= ? AND "+orphanContent, []any(nil)
+	if only != nil {
+		marks, ids := db.In(only)
+		old, args = old+" AND m.id IN "+marks, ids
+	}
+	return c.each(ctx, progress, "SELECT count(*) FROM core_content m WHERE "+old, args, func(d pulp.Domain) error {
+		var last pulp.ID
+		for {
+			ids, err := db.Column[pulp.ID](ctx, c.DB, "SELECT m.id FROM core_content m WHERE "+old+" AND m.id > ? ORDER BY m.id LIMIT ?",
+				slices.Concat([]any{d.ID, c.cutoff}, args, []any{last[:], orphanBatch})...)
+			if err != nil || len(ids) == 0 {
+				return err
+			}
+			last = ids[len(ids)-1]
+			n, err := unused(ids, func(ids []pulp.ID) (int64, error) { return c.deleteContent(ctx, ids) })
 			if err != nil {
 				return err
 			}
 			progress.Add(n)
 		}
-	}
+	})
 }
 
-// deleteArtifact removes the row, then the file, while nobody can store the same file.
-func (s *Service) deleteArtifact(ctx context.Context, domain pulp.Domain, id pulp.ID, sha string, cutoff pulp.Time) (n int64, err error) {
-	defer s.files.lock(sha)()
-	err = s.DB.Update(ctx, func(tx *db.Tx) error {
-		n, err = tx.Exec(ctx, "DELETE FROM core_artifact AS m WHERE m.id = ? AND m.timestamp_of_interest <= ? AND "+orphanFile, id, cutoff)
-		return err
-	})
-	if err != nil || n == 0 {
+// unused calls remove for all objects, or where one of them is part of another, or was taken into use at this moment, for one
+// after the other: then all but these go.
+func unused[T any](list []T, remove func([]T) (int64, error)) (n int64, err error) {
+	n, err = remove(list)
+	if len(list) == 1 && db.IsForeignKey(err) {
+		return 0, nil
+	}
+	if !db.IsForeignKey(err) {
 		return n, err
 	}
-	return n, s.Blobs.Delete(ctx, blob.ArtifactKey(domain, sha))
+	for i := range list {
+		m, err := unused(list[i:i+1], remove)
+		if err != nil {
+			return n, err
+		}
+		n += m
+	}
+	return n, nil
 }
 
-// sharedAge is how old a file must be to be taken for a stray where other processes store files too: theirs have no
-// row for a moment.
-const sharedAge = 10 * time.Minute
+func (c *cleanup) deleteContent(ctx context.Context, ids []pulp.ID) (n int64, err error) {
+	marks, args := db.In(ids)
+	err = c.DB.Update(ctx, func(tx *db.Tx) error {
+		n, err = tx.Exec(ctx, "DELETE FROM core_content AS m WHERE m.id IN "+marks+" AND m.timestamp_of_interest <= ? AND "+orphanContent,
+			append(slices.Clip(args), c.cutoff)...)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "DELETE FROM core_label AS l WHERE l.object IN "+marks+" AND NOT EXISTS (SELECT 1 FROM core_content m WHERE m.id = l.object)", args...)
+		return err
+	})
+	return n, err
+}
+
+// An orphanArtifact is an artifact that is to go.
+type orphanArtifact struct {
+	id  pulp.ID
+	sha string
+}
+
+func (c *cleanup) removeArtifacts(ctx context.Context, j *task.Job) (err error) {
+	progress := j.Progress("clean-up.artifacts", "Clean up orphan Artifacts")
+	defer progress.End(&err)
+	const old = "m.domain = ? AND m.timestamp_of_interest <= ? AND " + orphanFile
+	return c.each(ctx, progress, "SELECT count(*) FROM core_artifact m WHERE "+old, nil, func(d pulp.Domain) error {
+		var last pulp.ID
+		for {
+			list, err := db.All(ctx, c.DB, func(rows *sql.Rows) (a orphanArtifact, err error) {
+				err = rows.Scan(&a.id, &a.sha)
+				return a, err
+			}, "SELECT m.id, m.sha256 FROM core_artifact m WHERE "+old+" AND m.id > ? ORDER BY m.id LIMIT ?", d.ID, c.cutoff, last[:], orphanBatch)
+			if err != nil || len(list) == 0 {
+				return err
+			}
+			last = list[len(list)-1].id
+			for part := range slices.Chunk(list, orphanFiles) {
+				n, err := unused(part, func(part []orphanArtifact) (int64, error) { return c.deleteArtifacts(ctx, d, part) })
+				if err != nil {
+					return err
+				}
+				progress.Add(n)
+			}
+		}
+	})
+}
+
+// deleteArtifacts removes rows, then files, while nobody can store the same files.
+func (c *cleanup) deleteArtifacts(ctx context.Context, d pulp.Domain, list []orphanArtifact) (n int64, err error) {
+	ids, shas := make([]pulp.ID, len(list)), make([]string, len(list))
+	for i, a := range list {
+		ids[i], shas[i] = a.id, a.sha
+	}
+	marks, args := db.In(ids)
+	err = c.DB.Hold(ctx, removing(shas), func(ctx context.Context) error {
+		var gone []string
+		err := c.DB.Update(ctx, func(tx *db.Tx) (err error) {
+			gone, err = db.Column[string](ctx, tx, "DELETE FROM core_artifact AS m WHERE m.id IN "+marks+" AND m.timestamp_of_interest <= ? AND "+orphanFile+" RETURNING sha256",
+				append(args, c.cutoff)...)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		n = int64(len(gone))
+		for _, sha := range gone {
+			if err := c.Blobs.Delete(ctx, blob.ArtifactKey(d, sha)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return n, err
+}
 
 // removeStrays deletes files that crashes left: those without a row.
-func (s *Service) removeStrays(ctx context.Context, domain pulp.Domain) error {
-	now := s.Now()
-	young := func(i blob.Info) bool { return s.DB.Engine() == db.PostgreSQL && now.Sub(i.ModTime) < sharedAge }
-	prefix := strings.TrimSuffix(blob.ArtifactKey(domain, strings.Repeat("0", 64)), "00/"+strings.Repeat("0", 62))
-	err := s.Blobs.List(ctx, prefix, func(i blob.Info) error {
-		sha := strings.ReplaceAll(strings.TrimPrefix(i.Key, prefix), "/", "")
-		if len(sha) != 64 || young(i) { // not an artifact of this domain
-			return ctx.Err()
-		}
-		defer s.files.lock(sha)()
-		known, err := db.Exists(ctx, s.DB, "SELECT 1 FROM core_artifact WHERE domain = ? AND sha256 = ?", domain.ID, sha)
-		if err != nil || known {
+func (c *cleanup) removeStrays(ctx context.Context) error {
+	for _, d := range c.domains {
+		if err := c.removeStrayArtifacts(ctx, d); err != nil {
 			return err
 		}
-		s.Log.InfoContext(ctx, "stray file removed", slog.String("key", i.Key))
-		return s.Blobs.Delete(ctx, i.Key)
-	})
-	if err != nil {
-		return err
 	}
-	return s.Blobs.List(ctx, s.UploadDir+"/", func(i blob.Info) error {
-		id, err := pulp.ParseID(strings.TrimPrefix(i.Key, s.UploadDir+"/"))
-		if err != nil || young(i) {
-			return ctx.Err()
+	return c.removeStrayChunks(ctx)
+}
+
+func (c *cleanup) removeStrayArtifacts(ctx context.Context, d pulp.Domain) error {
+	prefix := strings.TrimSuffix(blob.ArtifactKey(d, strings.Repeat("0", 64)), "00/"+strings.Repeat("0", 62))
+	return c.files(ctx, prefix, func(list []blob.Info) error {
+		var shas []string
+		for _, i := range list {
+			sha := strings.ReplaceAll(strings.TrimPrefix(i.Key, prefix), "/", "")
+			if len(sha) == 64 && blob.ArtifactKey(d, sha) == i.Key { // and not another domain's
+				shas = append(shas, sha)
+			}
 		}
-		s.pieces.Lock()
-		defer s.pieces.Unlock()
-		known, err := db.Exists(ctx, s.DB, "SELECT 1 FROM core_uploadchunk WHERE id = ?", id)
-		if err != nil || known {
+		known, err := artifactIDs(ctx, c.DB, d.ID, shas)
+		if err != nil {
 			return err
 		}
-		return s.Blobs.Delete(ctx, i.Key)
+		for _, sha := range shas {
+			if known[sha].IsZero() {
+				if err := c.removeStrayArtifact(ctx, d, sha); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
 	})
 }
 
-// filesChanged tells content servers that stored files went or were replaced.
-func (s *Service) filesChanged(ctx context.Context) error {
-	return s.DB.Update(ctx, func(tx *db.Tx) error { return notice.Changed(ctx, tx, notice.Files) })
+// removeStrayArtifact deletes a file that had no row, if it has none while nobody can store the same file.
+func (c *cleanup) removeStrayArtifact(ctx context.Context, d pulp.Domain, sha string) error {
+	return c.DB.Hold(ctx, removing([]string{sha}), func(ctx context.Context) error {
+		known, err := artifactIDs(ctx, c.DB, d.ID, []string{sha})
+		if err != nil || !known[sha].IsZero() {
+			return err
+		}
+		return c.removeStray(ctx, blob.ArtifactKey(d, sha))
+	})
+}
+
+// removeStrayChunks deletes chunks without a row. Their names are their own, so it is enough to let those who store them
+// come to write the rows.
+func (c *cleanup) removeStrayChunks(ctx context.Context) error {
+	prefix, now := c.UploadDir+"/", c.Now()
+	return c.files(ctx, prefix, func(list []blob.Info) error {
+		var ids []pulp.ID
+		for _, i := range list {
+			id, err := pulp.ParseID(strings.TrimPrefix(i.Key, prefix))
+			if err == nil && now.Sub(i.ModTime) > chunkAge {
+				ids = append(ids, id)
+			}
+		}
+		marks, args := db.In(ids)
+		known, err := db.Column[pulp.ID](ctx, c.DB, "SELECT id FROM core_uploadchunk WHERE id IN "+marks, args...)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if !slices.Contains(known, id) {
+				if err := c.removeStray(ctx, c.chunkKey(id)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func (c *cleanup) removeStray(ctx context.Context, key string) error {
+	c.Log.InfoContext(ctx, "stray file removed", slog.String("key", key))
+	return c.Blobs.Delete(ctx, key)
+}
+
+// files calls f with the store's files below a prefix, some at a time.
+func (c *cleanup) files(ctx context.Context, prefix string, f func(list []blob.Info) error) error {
+	var list []blob.Info
+	err := c.Blobs.List(ctx, prefix, func(i blob.Info) (err error) {
+		if list = append(list, i); len(list) == batchSize {
+			err = f(list)
+			list = list[:0]
+		}
+		return err
+	})
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	return f(list)
 }

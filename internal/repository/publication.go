@@ -19,17 +19,16 @@ var publicationOrdering = []string{"checkpoint", "complete", "pass_through", "pk
 func (s *Service) publicationFilters() []rest.Filter {
 	const in = "EXISTS (SELECT 1 FROM core_repositoryversion v JOIN core_repositorycontent rc ON rc.repository = v.repository AND rc.added <= v.number AND rc.removed > v.number" +
 		" WHERE v.id = m.repository_version AND rc.content "
-	byRepository := rest.LinkTo("repository", "(SELECT v.repository FROM core_repositoryversion v WHERE v.id = m.repository_version)", Repositories.Name, false)
-	byRepository.Param.Format = ""
 	return slices.Concat(rest.Times("pulp_created", "m.created"), []rest.Filter{
-		byRepository, rest.LinkTo("repository_version", "m.repository_version", Versions.Name, false), rest.Flag("checkpoint", "m.checkpoint"),
+		linkFilter("repository", Repositories, "repository", "m.repository_version IN (SELECT v.id FROM core_repositoryversion v WHERE v.repository = ?)"),
+		linkFilter("repository_version", Versions, "repository version", "m.repository_version = ?"), rest.Flag("checkpoint", "m.checkpoint"),
 		contentFilter("content", in+"= ?)"), contentInFilter("content__in", in+"IN %s)"),
 	})
 }
 
-// DefinePublication completes the declaration of a type of publication. publish makes the spec of the task that
-// publishes a version; the request was checked.
-func DefinePublication[T any](s *Service, r rest.Resource[T], base func(*T) *Publication, publish func(ctx context.Context, v *T) (task.Spec, error)) rest.Typed[T] {
+// DefinePublication completes the declaration of a type of publication. checkpoint says whether one is to be a checkpoint; it is
+// nil for types without. publish makes the spec of the task that publishes a version; the request was checked.
+func DefinePublication[T any](s *Service, r rest.Resource[T], base func(*T) *Publication, checkpoint func(*T) bool, publish func(ctx context.Context, v *T) (task.Spec, error)) rest.Typed[T] {
 	r.Family, r.Where, r.Delete = Publications, "m.complete", rest.Now
 	r.Filters = append(r.Filters, s.publicationFilters()...)
 	r.Ordering = append(slices.Clone(r.Ordering), publicationOrdering...)
@@ -44,8 +43,12 @@ func DefinePublication[T any](s *Service, r rest.Resource[T], base func(*T) *Pub
 		}
 		return expand(ctx, q, list)
 	}
+	deleting := r.Deleting
 	r.Deleting = func(ctx context.Context, tx *db.Tx, v *T) error {
-		return s.publicationChanged(ctx, tx, base(v).ID, true)
+		if err := s.publicationChanged(ctx, tx, base(v).ID, true); err != nil || deleting == nil {
+			return err
+		}
+		return deleting(ctx, tx, v)
 	}
 	var t rest.Typed[T]
 	r.OnCreate = func(ctx context.Context, req *rest.Request) (*rest.Response, error) {
@@ -59,6 +62,8 @@ func DefinePublication[T any](s *Service, r rest.Resource[T], base func(*T) *Pub
 			return nil, errs.NonFieldError("Either the 'repository' or 'repository_version' need to be specified")
 		case !b.Version.IsZero() && !b.Repository.IsZero():
 			return nil, errs.NonFieldError("Either the 'repository' or 'repository_version' need to be specified but not both.")
+		case !b.Version.IsZero() && checkpoint != nil && checkpoint(v):
+			return nil, errs.NonFieldError("'checkpoint' may only be used with 'repository'")
 		case !b.Version.IsZero():
 			ver, err := s.Version(ctx, s.DB, b.Version)
 			if err != nil {
@@ -159,10 +164,29 @@ func (s *Service) CompletePublication(ctx context.Context, j *task.Job, publicat
 		if err := j.Fence(ctx, tx); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "UPDATE core_publication SET complete = ?, updated = ? WHERE id = ?", true, s.Now.Now(), publication); err != nil {
+		n, err := tx.Exec(ctx, "UPDATE core_publication SET complete = ?, updated = ? WHERE id = ?", true, s.Now.Now(), publication)
+		if err == nil && n == 0 {
+			err = errs.E(errs.Conflict, "The publication was deleted before it was complete.")
+		}
+		if err != nil {
 			return err
 		}
 		return s.publicationChanged(ctx, tx, publication, false)
+	})
+}
+
+// discardPublication removes a publication that is not complete. It may be gone with its version; either way it is no more than
+// something that its task tried.
+func (s *Service) discardPublication(ctx context.Context, r pulp.Ref) error {
+	return s.DB.Update(ctx, func(tx *db.Tx) error {
+		if _, err := tx.Exec(ctx, "DELETE FROM core_publication WHERE id = ? AND NOT complete", r.ID()); err != nil {
+			return err
+		}
+		complete, err := db.Exists(ctx, tx, "SELECT 1 FROM core_publication WHERE id = ?", r.ID())
+		if err != nil || complete {
+			return err
+		}
+		return task.Forget(ctx, tx, r)
 	})
 }
 

@@ -74,14 +74,6 @@ func (s *Service) genericRemotes() *rest.Type {
 }
 
 func (s *Service) remoteChecks() map[string]func(*Remote) []string {
-	report := func(err error) []string {
-		if e, ok := errors.AsType[*errs.Error](err); ok {
-			for _, msgs := range e.Fields {
-				return msgs.([]string)
-			}
-		}
-		return nil
-	}
 	pem := func(field string, value func(*Remote) **string) func(*Remote) []string {
 		return func(r *Remote) []string {
 			p := value(r)
@@ -102,6 +94,16 @@ func (s *Service) remoteChecks() map[string]func(*Remote) []string {
 		"ca_cert":     pem("ca_cert", func(r *Remote) **string { return &r.CACert }),
 		"client_cert": pem("client_cert", func(r *Remote) **string { return &r.ClientCert }),
 	}
+}
+
+// report returns the messages of an error that concerns one field.
+func report(err error) []string {
+	if e, ok := errors.AsType[*errs.Error](err); ok {
+		for _, list := range e.Fields {
+			return list.([]string)
+		}
+	}
+	return nil
 }
 
 func (s *Service) remoteLabel(ctx context.Context, q db.Querier, id pulp.ID) (name, label string, err error) {

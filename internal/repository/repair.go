@@ -11,6 +11,7 @@ import (
 	"log/slog"
 
 	"granary/internal/blob"
+	"granary/internal/content/notice"
 	"granary/internal/db"
 	"granary/internal/download"
 	"granary/internal/errs"
@@ -216,4 +217,9 @@ func (s *Service) fetchTo(ctx context.Context, key string, remote pulp.ID, url, 
 		return false, err
 	}
 	return true, stage.Commit(ctx, key)
+}
+
+// filesChanged tells content servers that stored files went or were replaced.
+func (s *Service) filesChanged(ctx context.Context) error {
+	return s.DB.Update(ctx, func(tx *db.Tx) error { return notice.Changed(ctx, tx, notice.Files) })
 }

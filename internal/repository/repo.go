@@ -39,12 +39,13 @@ const taskModify = "pulpcore.app.tasks.repository.add_and_remove"
 var repositoryOrdering = []string{"description", "name", "next_version", "pk", "pulp_created", "pulp_id", "pulp_labels", "pulp_last_updated", "pulp_type", "retain_repo_versions", "user_hidden"}
 
 func (s *Service) repositoryFilters() []rest.Filter {
-	const in = "EXISTS (SELECT 1 FROM core_repositorycontent rc WHERE rc.repository = m.id AND rc.content = ?"
+	// a draft's changes carry the next version's number
+	const in = "EXISTS (SELECT 1 FROM core_repositorycontent rc WHERE rc.repository = m.id AND rc.content = ? AND rc.added < m.next_version"
 	return slices.Concat(
 		rest.Text("name", "m.name", rest.NameLookups...), rest.Numbers("retain_repo_versions", "m.retain_repo_versions", "", "gt", "gte", "isnull", "lt", "lte", "ne", "range"),
 		[]rest.Filter{
 			rest.LinkTo("remote", "m.remote", Remotes.Name, true), rest.LabelSelect(),
-			contentFilter("with_content", in+")"), contentFilter("latest_with_content", in+" AND rc.removed = "+current+")"),
+			contentFilter("with_content", in+")"), contentFilter("latest_with_content", in+" AND rc.removed >= m.next_version)"),
 		},
 	)
 }
@@ -55,7 +56,7 @@ func DefineRepository[T any](s *Service, r rest.Resource[T], base func(*T) *Repo
 	r.Create, r.Update, r.Delete = rest.Now, rest.Immediate, rest.Task
 	r.Filters = append(r.Filters, s.repositoryFilters()...)
 	r.Ordering = append(slices.Clone(r.Ordering), repositoryOrdering...)
-	check, saved, expand := r.Check, r.Saved, r.Expand
+	check, saved, deleting, expand := r.Check, r.Saved, r.Deleting, r.Expand
 	r.Check = func(ctx context.Context, q db.Querier, c *rest.Change[T]) error {
 		if err := s.checkRemoteType(ctx, q, base(c.New), &rt); err != nil || check == nil {
 			return err
@@ -80,8 +81,10 @@ func DefineRepository[T any](s *Service, r rest.Resource[T], base func(*T) *Repo
 		if err := notice.Changed(ctx, tx, notice.Repository, base(v).ID); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "DELETE FROM core_repositorycontent WHERE repository = ?", base(v).ID)
-		return err
+		if _, err := tx.Exec(ctx, "DELETE FROM core_repositorycontent WHERE repository = ?", base(v).ID); err != nil || deleting == nil {
+			return err
+		}
+		return deleting(ctx, tx, v)
 	}
 	r.Expand = func(ctx context.Context, q db.Querier, list []*T) error {
 		bases := make([]*Repository, len(list))
@@ -129,7 +132,8 @@ func (s *Service) expandRepositories(ctx context.Context, q db.Querier, list []*
 		err := rows.Scan(&id, &n)
 		byID[id].LatestHref = fmt.Sprint(byID[id].VersionsHref, n, "/")
 		return err
-	}, "SELECT repository, MAX(number) FROM core_repositoryversion WHERE complete AND repository IN "+marks+" GROUP BY repository", args...)
+	}, "SELECT r.id, (SELECT v.number FROM core_repositoryversion v WHERE v.repository = r.id AND v.complete ORDER BY v.number DESC LIMIT 1)"+
+		" FROM core_repository r WHERE r.id IN "+marks, args...)
 }
 
 // Repository loads what all repositories have; its PulpType tells which kind it is.
@@ -263,19 +267,14 @@ func (s *Service) runModify(ctx context.Context, j *task.Job) (any, error) {
 		}
 	}
 	if in.Clear { // what the latest version holds, which a base may not
-		err := s.DB.Update(ctx, func(tx *db.Tx) error {
-			_, err := d.removeWhere(ctx, tx, "content IN (SELECT b.content FROM core_repositorycontent b WHERE b.repository = ? AND b.added <= ? AND b.removed > ?)",
-				d.Repository, d.prev.Number, d.prev.Number)
-			return err
-		})
-		if err != nil {
+		if err := d.removePrevious(ctx); err != nil {
 			return nil, err
 		}
 	}
 	if _, err := d.Remove(ctx, in.Remove); err != nil {
 		return nil, err
 	}
-	if _, err := d.Add(ctx, in.Add); err != nil {
+	if err := d.addAll(ctx, in.Add); err != nil {
 		return nil, err
 	}
 	_, err = d.Complete(ctx)

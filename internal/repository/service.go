@@ -3,7 +3,6 @@ package repository
 import (
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	"granary/internal/blob"
@@ -28,6 +27,7 @@ type Config struct {
 	ContentOrigin string           // scheme and host of content URLs; may be empty
 	ContentPrefix string           // path of content URLs, as "/pulp/content/"
 	OrphanAge     time.Duration    // how old an orphan must be to go
+	UploadAge     time.Duration    // how long an upload may lie untouched; 0 means for ever
 	Download      func(r pulp.Remote) (*download.Client, error)
 }
 
@@ -36,8 +36,6 @@ type Service struct {
 	Config
 	Artifacts rest.Typed[Artifact]
 	Uploads   rest.Typed[Upload]
-	files     locks        // by artifact digest: storing and removing one file exclude each other
-	pieces    sync.RWMutex // the same for all upload chunks; storing is the reader
 
 	contents map[string]*ContentType    // by pulp_type
 	repos    map[string]*RepositoryType // by pulp_type
@@ -68,29 +66,21 @@ func (s *Service) Kinds() []task.Kind {
 		{Name: taskRepairAll, Run: s.runRepair},
 		{Name: taskOrphans, Run: s.runOrphans},
 		{Name: taskCommit, Run: s.runCommit},
+		{Name: taskUploads, Run: s.runUploads},
 	}
 }
 
 // Cleanup removes what a failed task left unfinished of the objects that it made: drafts of versions and publications.
 func (s *Service) Cleanup(ctx context.Context, created []pulp.Ref) error {
 	for _, r := range created {
-		if r.Type == versionLabel {
-			if err := s.discardVersion(ctx, r.ID()); err != nil {
-				return err
-			}
-			continue
+		var err error
+		if t := s.API.TypeByLabel(r.Type); r.Type == versionLabel {
+			err = s.discardVersion(ctx, r.ID())
+		} else if t != nil && t.Family() == Publications.Name {
+			err = s.discardPublication(ctx, r)
 		}
-		if t := s.API.TypeByLabel(r.Type); t != nil && t.Family() == Publications.Name {
-			err := s.DB.Update(ctx, func(tx *db.Tx) error {
-				n, err := tx.Exec(ctx, "DELETE FROM core_publication WHERE id = ? AND NOT complete", r.ID())
-				if err != nil || n == 0 {
-					return err
-				}
-				return task.Forget(ctx, tx, r)
-			})
-			if err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

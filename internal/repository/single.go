@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -55,6 +54,15 @@ func (f *FileSource) CheckSource() error {
 	return nil
 }
 
+// CheckFile says what is wrong with an uploaded file. As Pulp does: an empty one cannot be uploaded as content, but an artifact that
+// is empty can be content.
+func (f *FileSource) CheckFile() []string {
+	if f.File != nil && f.File.Stage.Size() == 0 {
+		return []string{"The submitted file is empty."}
+	}
+	return nil
+}
+
 // CheckRelativePath says what is wrong with a path that a unit is to have.
 func CheckRelativePath(p string) []string {
 	switch {
@@ -68,14 +76,6 @@ func CheckRelativePath(p string) []string {
 
 // CreateSingle answers a request for a new unit of a type with one file: an uploaded file is stored, the rest is a task's.
 func CreateSingle[T any](ctx context.Context, s *Service, r *rest.Request, t rest.Typed[T], src *FileSource, dest pulp.ID) (*rest.Response, error) {
-	replace := map[string]any{}
-	if src.File != nil {
-		a, err := s.SaveArtifact(ctx, src.File.Stage)
-		if err != nil {
-			return nil, err
-		}
-		replace["artifact"] = pulp.RefTo(s.Artifacts.Label, a.ID).PRN()
-	}
 	var locks []string
 	if !src.Upload.IsZero() {
 		locks = append(locks, pulp.RefTo(s.Uploads.Label, src.Upload).PRN())
@@ -90,12 +90,23 @@ func CreateSingle[T any](ctx context.Context, s *Service, r *rest.Request, t res
 		}
 		locks = append(locks, s.repositoryRef(repo).PRN())
 	}
+	replace := map[string]any{}
+	if src.File != nil {
+		a, err := s.SaveArtifact(ctx, src.File.Stage)
+		if err != nil {
+			return nil, err
+		}
+		replace["artifact"] = pulp.RefTo(s.Artifacts.Label, a.ID).PRN()
+	}
 	return t.DispatchCreate(ctx, r, locks, replace)
 }
 
 // Fetch returns the artifact that a source names, storing it where it isn't yet.
 func (s *Service) Fetch(ctx context.Context, src *FileSource) (_ *pulp.Artifact, err error) {
 	if !src.Artifact.IsZero() {
+		if err := s.touch(ctx, "core_artifact", []pulp.ID{src.Artifact}); err != nil {
+			return nil, err
+		}
 		return s.Artifact(ctx, s.DB, src.Artifact)
 	}
 	var stage blob.Stage
@@ -123,6 +134,9 @@ func (s *Service) fetchURL(ctx context.Context, fileURL string) (_ blob.Stage, e
 		remote.Password, _ = u.User.Password()
 		u.User = nil
 		remote.URL = u.String()
+	}
+	if err := download.ValidateURL(remote.URL, s.ImportPaths); err != nil {
+		return nil, errs.NonFieldError("%s", strings.Join(report(err), " "))
 	}
 	client, err := s.Download(remote)
 	if err != nil {
@@ -182,16 +196,16 @@ func (s *Service) CreateUnit(ctx context.Context, j *task.Job, ct *ContentType, 
 		return err
 	}
 	u.SetID(saved[0].ID)
-	err = s.DB.Update(ctx, func(tx *db.Tx) error {
-		if err := j.Created(ctx, tx, u.Ref()); err != nil || src.Upload.IsZero() {
+	if !src.Upload.IsZero() {
+		if err := s.DB.Update(ctx, func(tx *db.Tx) error { return s.DropUpload(ctx, tx, src.Upload) }); err != nil {
 			return err
 		}
-		return s.DropUpload(ctx, tx, src.Upload)
-	})
-	if err != nil || d == nil {
-		return err
 	}
-	if _, err := d.Add(ctx, []pulp.ID{saved[0].ID}); err != nil {
+	if d == nil {
+		return s.DB.Update(ctx, func(tx *db.Tx) error { return j.Created(ctx, tx, u.Ref()) })
+	}
+	d.made = []pulp.Ref{u.Ref()}
+	if err := d.addAll(ctx, []pulp.ID{saved[0].ID}); err != nil {
 		return err
 	}
 	_, err = d.Complete(ctx)
@@ -218,11 +232,7 @@ func UploadNow[T any](ctx context.Context, s *Service, t rest.Typed[T], ct *Cont
 	if err != nil {
 		return nil, err
 	}
-	resp, err := t.CreatedJSON(ctx, v)
-	if err == nil {
-		resp.Status = http.StatusCreated
-	}
-	return resp, err
+	return t.CreatedJSON(ctx, v)
 }
 
 // FillFiles fills the artifact and the digests of units with one file.

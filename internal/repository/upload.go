@@ -42,7 +42,10 @@ type commitInput struct {
 	SHA256 string `api:"sha256,req"`
 }
 
-const taskCommit = "pulpcore.app.tasks.upload.commit"
+const (
+	taskCommit  = "pulpcore.app.tasks.upload.commit"
+	taskUploads = "pulpcore.app.tasks.orphan.upload_cleanup"
+)
 
 func (s *Service) defineUploads() rest.Typed[Upload] {
 	return rest.Define(rest.Resource[Upload]{
@@ -55,18 +58,7 @@ func (s *Service) defineUploads() rest.Typed[Upload] {
 			return nil
 		}},
 		Deleting: s.dropChunks,
-		Expand: func(ctx context.Context, q db.Querier, list []*Upload) error {
-			for _, u := range list {
-				chunks, err := s.chunks(ctx, q, u.ID)
-				if err != nil {
-					return err
-				}
-				for _, c := range chunks {
-					u.Chunks = append(u.Chunks, UploadChunk{c.start, c.size})
-				}
-			}
-			return nil
-		},
+		Expand:   expandUploads,
 		Filters:  rest.Numbers("size", "m.size", "", "gt", "lt", "range"),
 		Ordering: []string{"pk", "pulp_created", "pulp_id", "pulp_last_updated", "size"},
 		Actions: []rest.Action{
@@ -76,16 +68,35 @@ func (s *Service) defineUploads() rest.Typed[Upload] {
 	})
 }
 
+func expandUploads(ctx context.Context, q db.Querier, list []*Upload) error {
+	byID := make(map[pulp.ID]*Upload, len(list))
+	ids := make([]pulp.ID, len(list))
+	for i, u := range list {
+		ids[i], byID[u.ID] = u.ID, u
+	}
+	marks, args := db.In(ids)
+	return db.Each(ctx, q, func(rows *sql.Rows) error {
+		var id pulp.ID
+		var c UploadChunk
+		err := rows.Scan(&id, &c.Offset, &c.Size)
+		byID[id].Chunks = append(byID[id].Chunks, c)
+		return err
+	}, "SELECT upload, start, size FROM core_uploadchunk WHERE upload IN "+marks+" ORDER BY start", args...)
+}
+
+// A chunk is a stored piece of an upload, in bytes.
 type chunk struct {
-	id          pulp.ID
+	id          pulp.ID // of its row, and in the store
 	start, size int64
 }
 
-func (s *Service) chunks(ctx context.Context, q db.Querier, upload pulp.ID) ([]chunk, error) {
-	return db.All(ctx, q, func(rows *sql.Rows) (c chunk, err error) {
-		err = rows.Scan(&c.id, &c.start, &c.size)
-		return c, err
-	}, "SELECT id, start, size FROM core_uploadchunk WHERE upload = ? ORDER BY start", upload)
+func scanChunk(rows *sql.Rows) (c chunk, err error) {
+	err = rows.Scan(&c.id, &c.start, &c.size)
+	return c, err
+}
+
+func chunks(ctx context.Context, q db.Querier, upload pulp.ID) ([]chunk, error) {
+	return db.All(ctx, q, scanChunk, "SELECT id, start, size FROM core_uploadchunk WHERE upload = ? ORDER BY start", upload)
 }
 
 func (s *Service) chunkKey(id pulp.ID) string { return s.UploadDir + "/" + id.String() }
@@ -108,48 +119,56 @@ func (s *Service) putChunk(ctx context.Context, r *rest.Request) (*rest.Response
 	}
 	start, _ := strconv.ParseInt(m[1], 10, 64)
 	end, _ := strconv.ParseInt(m[2], 10, 64)
-	size := in.File.Stage.Size()
+	c := chunk{pulp.NewID(), start, in.File.Stage.Size()}
 	switch {
-	case end-start+1 != size:
+	case c.size == 0 || end-start+1 != c.size:
 		return nil, errs.NonFieldError("Chunk size does not match content range.")
 	case end > u.Size-1:
 		return nil, errs.NonFieldError("End byte is greater than upload size.")
-	case in.SHA256 != nil && !strings.EqualFold(*in.SHA256, in.File.Stage.Digests()[pulp.SHA256]):
+	case in.SHA256 != nil && *in.SHA256 != in.File.Stage.Digests()[pulp.SHA256]:
 		return nil, errs.List("Checksum does not match chunk upload.")
 	}
-	id := pulp.NewID()
-	s.pieces.RLock()
-	defer s.pieces.RUnlock()
-	if err := in.File.Stage.Commit(ctx, s.chunkKey(id)); err != nil {
+	if err := in.File.Stage.Commit(ctx, s.chunkKey(c.id)); err != nil {
 		return nil, err
 	}
-	err = s.DB.Update(ctx, func(tx *db.Tx) error {
-		if err := tx.Lock(ctx, u.ID.String()); err != nil {
-			return err
+	if err := s.DB.Update(ctx, func(tx *db.Tx) error { return s.saveChunk(ctx, tx, u.ID, c) }); err != nil {
+		if db.IsForeignKey(err) { // it was deleted meanwhile
+			err = errs.NotFoundModel(s.Uploads.Model)
 		}
-		chunks, err := s.chunks(ctx, tx, u.ID)
-		if err != nil {
-			return err
-		}
-		for _, c := range chunks {
-			switch {
-			case c.start == start:
-				if _, err := tx.Exec(ctx, "DELETE FROM core_uploadchunk WHERE id = ?", c.id); err != nil {
-					return err
-				}
-				s.deleteLater(ctx, tx, s.chunkKey(c.id))
-			case c.start < start+size && start < c.start+c.size:
-				return errs.NonFieldError("The chunk overlaps with the one at offset %d.", c.start)
-			}
-		}
-		_, err = tx.Exec(ctx, "INSERT INTO core_uploadchunk (id, upload, start, size) VALUES (?, ?, ?, ?)", id, u.ID, start, size)
-		return err
-	})
-	if err != nil {
-		return nil, errors.Join(err, s.Blobs.Delete(ctx, s.chunkKey(id)))
+		return nil, errors.Join(err, s.Blobs.Delete(ctx, s.chunkKey(c.id)))
+	}
+	if u, err = s.Uploads.Get(ctx, s.DB, u.ID); err != nil {
+		return nil, err
 	}
 	body, err := s.Uploads.JSON(ctx, s.DB, u)
 	return rest.OK(body), err
+}
+
+func (s *Service) saveChunk(ctx context.Context, tx *db.Tx, upload pulp.ID, c chunk) error {
+	if err := tx.Lock(ctx, "upload "+upload.String()); err != nil { // its chunks stay as they are read
+		return err
+	}
+	near, err := db.All(ctx, tx, scanChunk, "SELECT * FROM (SELECT id, start, size FROM core_uploadchunk WHERE upload = ? AND start <= ? ORDER BY start DESC LIMIT 1) a"+
+		" UNION ALL SELECT * FROM (SELECT id, start, size FROM core_uploadchunk WHERE upload = ? AND start > ? ORDER BY start LIMIT 1) b", upload, c.start, upload, c.start)
+	if err != nil {
+		return err
+	}
+	for _, o := range near {
+		switch {
+		case o.start == c.start:
+			if _, err := tx.Exec(ctx, "DELETE FROM core_uploadchunk WHERE id = ?", o.id); err != nil {
+				return err
+			}
+			s.deleteLater(ctx, tx, s.chunkKey(o.id))
+		case o.start < c.start+c.size && c.start < o.start+o.size:
+			return errs.NonFieldError("The chunk overlaps with the one at offset %d.", o.start)
+		}
+	}
+	if _, err := tx.Exec(ctx, "INSERT INTO core_uploadchunk (id, upload, start, size) VALUES (?, ?, ?, ?)", c.id, upload, c.start, c.size); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, "UPDATE core_upload SET updated = ? WHERE id = ?", s.Now.Now(), upload) // it is not abandoned
+	return err
 }
 
 // deleteLater removes a blob once the transaction is durable. A crash in between leaves a stray file, which orphan cleanup finds.
@@ -162,8 +181,8 @@ func (s *Service) deleteLater(ctx context.Context, tx *db.Tx, key string) {
 }
 
 func (s *Service) dropChunks(ctx context.Context, tx *db.Tx, u *Upload) error {
-	chunks, err := s.chunks(ctx, tx, u.ID)
-	for _, c := range chunks {
+	list, err := chunks(ctx, tx, u.ID)
+	for _, c := range list {
 		s.deleteLater(ctx, tx, s.chunkKey(c.id))
 	}
 	return err
@@ -175,12 +194,12 @@ func (s *Service) Assemble(ctx context.Context, upload pulp.ID) (_ blob.Stage, e
 	if err != nil {
 		return nil, err
 	}
-	chunks, err := s.chunks(ctx, s.DB, upload)
+	list, err := chunks(ctx, s.DB, upload)
 	if err != nil {
 		return nil, err
 	}
 	var at int64
-	for _, c := range chunks {
+	for _, c := range list {
 		if c.start != at {
 			return nil, errs.NonFieldError("The upload has a gap at byte %d.", at)
 		}
@@ -198,7 +217,7 @@ func (s *Service) Assemble(ctx context.Context, upload pulp.ID) (_ blob.Stage, e
 			err = errors.Join(err, stage.Close())
 		}
 	}()
-	for _, c := range chunks {
+	for _, c := range list {
 		f, err := s.Blobs.Open(ctx, s.chunkKey(c.id))
 		if err != nil {
 			return nil, fmt.Errorf("chunk at %d of upload %s: %w", c.start, upload, err)
@@ -261,7 +280,7 @@ func (s *Service) runCommit(ctx context.Context, j *task.Job) (any, error) {
 		return nil, err
 	}
 	defer func() { _ = stage.Close() }()
-	if got := stage.Digests()[pulp.SHA256]; !strings.EqualFold(in.SHA256, got) {
+	if got := stage.Digests()[pulp.SHA256]; in.SHA256 != got {
 		return nil, errs.NonFieldError("The sha256 checksum did not match.")
 	}
 	a, fresh, err := s.save(ctx, stage)
@@ -269,7 +288,7 @@ func (s *Service) runCommit(ctx context.Context, j *task.Job) (any, error) {
 		return nil, err
 	}
 	if !fresh {
-		return nil, errs.NonFieldError("Artifact with sha256 checksum of '%s' already exists.", a.SHA256())
+		return nil, errArtifactThere(a)
 	}
 	return nil, s.DB.Update(ctx, func(tx *db.Tx) error {
 		if err := j.Created(ctx, tx, pulp.RefTo(s.Artifacts.Label, a.ID)); err != nil {
@@ -277,4 +296,25 @@ func (s *Service) runCommit(ctx context.Context, j *task.Job) (any, error) {
 		}
 		return s.DropUpload(ctx, tx, in.Upload)
 	})
+}
+
+// runUploads removes uploads, of all domains, that nobody has sent anything to for long.
+func (s *Service) runUploads(ctx context.Context, j *task.Job) (_ any, err error) {
+	progress := j.Progress("clean-up.uploads", "Clean up uploads")
+	defer progress.End(&err)
+	if s.UploadAge <= 0 {
+		return nil, nil
+	}
+	ids, err := db.Column[pulp.ID](ctx, s.DB, "SELECT id FROM core_upload WHERE updated < ?", s.Now.Now()-pulp.Time(s.UploadAge.Microseconds()))
+	if err != nil {
+		return nil, err
+	}
+	progress.SetTotal(int64(len(ids)))
+	for _, id := range ids {
+		if err := s.DB.Update(ctx, func(tx *db.Tx) error { return s.DropUpload(ctx, tx, id) }); err != nil && !errs.Is(err, errs.NotFound) {
+			return nil, err
+		}
+		progress.Add(1)
+	}
+	return nil, nil
 }

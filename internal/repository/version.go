@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -218,6 +219,7 @@ type Draft struct {
 	prev *Version
 	svc  *Service
 	job  *task.Job
+	made []pulp.Ref // what the task has made besides, to be told once the version is there
 }
 
 // NewDraft starts a version of a repository from the latest one's content.
@@ -244,7 +246,7 @@ func (s *Service) NewDraft(ctx context.Context, j *task.Job, repo pulp.ID) (_ *D
 	}
 	now := s.Now.Now()
 	d.Version = Version{ID: pulp.NewID(), Created: now, Updated: now, Number: d.repo.NextVersion, Repository: repo}
-	return d, s.DB.Update(ctx, func(tx *db.Tx) error {
+	return d, d.stage(ctx, func(tx *db.Tx) error {
 		if _, err := tx.Exec(ctx, "INSERT INTO core_repositoryversion (id, repository, number, complete, created, updated) VALUES (?, ?, ?, ?, ?, ?)",
 			d.ID, repo, d.Number, false, now, now); err != nil || d.repo.Hidden {
 			return err
@@ -259,11 +261,23 @@ func (d *Draft) Repo() *Repository { return d.repo }
 // Previous returns the version that the draft started from.
 func (d *Draft) Previous() *Version { return d.prev }
 
+// stage runs f in a transaction, if the task is still this process's: the number that content is staged under may be
+// another task's by now.
+func (d *Draft) stage(ctx context.Context, f func(tx *db.Tx) error) error {
+	return d.svc.DB.Update(ctx, func(tx *db.Tx) error {
+		if err := d.job.Fence(ctx, tx); err != nil {
+			return err
+		}
+		return f(tx)
+	})
+}
+
+// batchSize is how many values one statement takes.
+const batchSize = 500
+
 // batches calls f with the ids in pieces that one statement can take.
 func batches(ids []pulp.ID, f func(marks string, args []any) error) error {
-	for len(ids) > 0 {
-		batch := ids[:min(500, len(ids))]
-		ids = ids[len(batch):]
+	for batch := range slices.Chunk(ids, batchSize) {
 		marks, args := db.In(batch)
 		if err := f(marks, args); err != nil {
 			return err
@@ -272,22 +286,24 @@ func batches(ids []pulp.ID, f func(marks string, args []any) error) error {
 	return nil
 }
 
-// Add puts units into the draft and says how many of them were not in it.
+// Add puts units into the draft and says how many of them were not in it. Units that are not there (any more) are left out.
 func (d *Draft) Add(ctx context.Context, ids []pulp.ID) (added int64, err error) {
 	err = batches(ids, func(marks string, args []any) error {
-		return d.svc.DB.Update(ctx, func(tx *db.Tx) error {
-			n, err := tx.Exec(ctx, "UPDATE core_repositorycontent SET removed = "+current+" WHERE repository = ? AND removed = ? AND content IN "+marks,
+		var n, m int64
+		err := d.stage(ctx, func(tx *db.Tx) (err error) {
+			n, err = tx.Exec(ctx, "UPDATE core_repositorycontent SET removed = "+current+" WHERE repository = ? AND removed = ? AND content IN "+marks,
 				append([]any{d.Repository, d.Number}, args...)...)
 			if err != nil {
 				return err
 			}
-			m, err := tx.Exec(ctx, "INSERT INTO core_repositorycontent (repository, content, added) SELECT r.id, c.id, r.next_version"+
+			m, err = tx.Exec(ctx, "INSERT INTO core_repositorycontent (repository, content, added) SELECT r.id, c.id, r.next_version"+
 				" FROM core_content c JOIN core_repository r ON r.id = ? WHERE c.id IN "+marks+
 				" AND NOT EXISTS (SELECT 1 FROM core_repositorycontent rc WHERE rc.repository = r.id AND rc.content = c.id AND rc.removed = "+current+")",
 				append([]any{d.Repository}, args...)...)
-			added += n + m
 			return err
 		})
+		added += n + m
+		return err
 	})
 	if err != nil {
 		return added, fmt.Errorf("add content: %w", err)
@@ -295,14 +311,30 @@ func (d *Draft) Add(ctx context.Context, ids []pulp.ID) (added int64, err error)
 	return added, nil
 }
 
+// addAll is Add that fails where a unit is gone.
+func (d *Draft) addAll(ctx context.Context, ids []pulp.ID) error {
+	if _, err := d.Add(ctx, ids); err != nil {
+		return err
+	}
+	return batches(ids, func(marks string, args []any) error { // what is in the draft cannot go any more
+		there, err := db.Value[int](ctx, d.svc.DB, "SELECT count(*) FROM core_content WHERE id IN "+marks, args...)
+		if err == nil && there < len(args) {
+			err = errs.E(errs.Conflict, "Orphan cleanup removed content before it could be added.")
+		}
+		return err
+	})
+}
+
 // Remove takes units out of the draft and says how many of them were in it.
 func (d *Draft) Remove(ctx context.Context, ids []pulp.ID) (removed int64, err error) {
 	err = batches(ids, func(marks string, args []any) error {
-		return d.svc.DB.Update(ctx, func(tx *db.Tx) error {
-			n, err := d.removeWhere(ctx, tx, "content IN "+marks, args...)
-			removed += n
+		var n int64
+		err := d.stage(ctx, func(tx *db.Tx) (err error) {
+			n, err = d.removeWhere(ctx, tx, "rc.content IN "+marks, args...)
 			return err
 		})
+		removed += n
+		return err
 	})
 	if err != nil {
 		return removed, fmt.Errorf("remove content: %w", err)
@@ -310,45 +342,59 @@ func (d *Draft) Remove(ctx context.Context, ids []pulp.ID) (removed int64, err e
 	return removed, nil
 }
 
-// removeWhere takes the units for which the condition on core_repositorycontent holds out of the draft.
+// removeWhere takes the units for which a condition on the rows rc of core_repositorycontent holds out of the draft.
 func (d *Draft) removeWhere(ctx context.Context, tx *db.Tx, where string, args ...any) (int64, error) {
-	all := append([]any{d.Repository, d.Number}, args...)
-	n, err := tx.Exec(ctx, "DELETE FROM core_repositorycontent WHERE repository = ? AND added = ? AND removed = "+current+" AND ("+where+")", all...)
+	n, err := tx.Exec(ctx, "DELETE FROM core_repositorycontent AS rc WHERE rc.repository = ? AND rc.added = ? AND rc.removed = "+current+" AND ("+where+")",
+		append([]any{d.Repository, d.Number}, args...)...)
 	if err != nil {
 		return 0, err
 	}
-	m, err := tx.Exec(ctx, "UPDATE core_repositorycontent SET removed = ? WHERE repository = ? AND removed = "+current+" AND ("+where+")",
+	m, err := tx.Exec(ctx, "UPDATE core_repositorycontent AS rc SET removed = ? WHERE rc.repository = ? AND rc.removed = "+current+" AND ("+where+")",
 		append([]any{d.Number, d.Repository}, args...)...)
 	return n + m, err
 }
 
 // RemoveAll empties the draft.
 func (d *Draft) RemoveAll(ctx context.Context) error {
-	return d.svc.DB.Update(ctx, func(tx *db.Tx) error {
+	return d.stage(ctx, func(tx *db.Tx) error {
 		_, err := d.removeWhere(ctx, tx, "1 = 1")
 		return err
 	})
 }
 
-// Rebase makes the draft's content that of any version.
+// removePrevious takes out what the version holds that the draft started from.
+func (d *Draft) removePrevious(ctx context.Context) error {
+	return d.stage(ctx, func(tx *db.Tx) error {
+		_, err := d.removeWhere(ctx, tx, "EXISTS "+sameContentIn, d.Repository, d.prev.Number, d.prev.Number)
+		return err
+	})
+}
+
+// sameContentIn finds the row of a version, given by its repository and twice its number, that holds the unit of rc.
+const sameContentIn = "(SELECT 1 FROM core_repositorycontent b WHERE b.repository = ? AND b.content = rc.content AND b.added <= ? AND b.removed > ?)"
+
+// Rebase makes the draft's content that of any version. For one of the same repository it costs what changed since.
 func (d *Draft) Rebase(ctx context.Context, base pulp.ID) error {
 	b, err := d.svc.Version(ctx, d.svc.DB, base)
 	if err != nil {
 		return err
 	}
 	d.BaseVersion = base
-	const of = "SELECT b.content FROM core_repositorycontent b WHERE b.repository = ? AND b.added <= ? AND b.removed > ?"
-	return d.svc.DB.Update(ctx, func(tx *db.Tx) error {
+	other, missing := "", "" // what of the draft may not be in the base, and what of the base may not be in the draft
+	if b.Repository == d.Repository {
+		other, missing = fmt.Sprintf("rc.added > %d AND ", b.Number), " AND b.removed < "+current
+	}
+	return d.stage(ctx, func(tx *db.Tx) error {
 		args := []any{b.Repository, b.Number, b.Number}
-		if _, err := d.removeWhere(ctx, tx, "content NOT IN ("+of+")", args...); err != nil {
+		if _, err := d.removeWhere(ctx, tx, other+"NOT EXISTS "+sameContentIn, args...); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "UPDATE core_repositorycontent SET removed = "+current+" WHERE repository = ? AND removed = ? AND content IN ("+of+")",
+		if _, err := tx.Exec(ctx, "UPDATE core_repositorycontent AS rc SET removed = "+current+" WHERE rc.repository = ? AND rc.removed = ? AND "+past+" AND EXISTS "+sameContentIn,
 			append([]any{d.Repository, d.Number}, args...)...); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, "INSERT INTO core_repositorycontent (repository, content, added) SELECT r.id, b.content, r.next_version"+
-			" FROM core_repositorycontent b JOIN core_repository r ON r.id = ? WHERE b.repository = ? AND b.added <= ? AND b.removed > ?"+
+			" FROM core_repositorycontent b JOIN core_repository r ON r.id = ? WHERE b.repository = ? AND b.added <= ? AND b.removed > ?"+missing+
 			" AND NOT EXISTS (SELECT 1 FROM core_repositorycontent rc WHERE rc.repository = r.id AND rc.content = b.content AND rc.removed = "+current+")",
 			append([]any{d.Repository}, args...)...)
 		return err
@@ -378,59 +424,71 @@ func (d *Draft) Complete(ctx context.Context) (_ *Version, err error) {
 	if err := d.settle(ctx); err != nil {
 		return nil, err
 	}
-	changed, err := db.Exists(ctx, s.DB, "SELECT 1 FROM core_repositorycontent WHERE repository = ? AND (added = ? OR removed = ?)", d.Repository, d.Number, d.Number)
+	changed, err := db.Exists(ctx, s.DB, "SELECT 1 FROM core_repositorycontent rc WHERE rc.repository = ? AND rc.added = ?"+
+		" UNION ALL SELECT 1 FROM core_repositorycontent rc WHERE rc.repository = ? AND rc.removed = ? AND "+past, d.Repository, d.Number, d.Repository, d.Number)
 	if err != nil {
 		return nil, err
 	}
 	if !changed {
-		return nil, s.discardVersion(ctx, d.ID)
+		if err := s.discardVersion(ctx, d.ID); err != nil {
+			return nil, err
+		}
+		return nil, s.DB.Update(ctx, func(tx *db.Tx) error { return d.tell(ctx, tx) })
 	}
 	if err := d.checkPaths(ctx); err != nil {
 		return nil, err
 	}
-	err = s.DB.Update(ctx, func(tx *db.Tx) error {
-		if err := d.job.Fence(ctx, tx); err != nil {
-			return err
-		}
+	now := s.Now.Now()
+	err = d.stage(ctx, func(tx *db.Tx) error {
 		if err := d.count(ctx, tx); err != nil {
 			return err
 		}
-		now := s.Now.Now()
 		if _, err := tx.Exec(ctx, "UPDATE core_repositoryversion SET complete = ?, updated = ?, base_version = ? WHERE id = ?", true, now, d.BaseVersion, d.ID); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, "UPDATE core_repository SET next_version = ?, updated = ? WHERE id = ?", d.Number+1, now, d.Repository); err != nil {
 			return err
 		}
-		d.Version.Complete, d.Version.Updated = true, now
+		if err := d.tell(ctx, tx); err != nil {
+			return err
+		}
 		return notice.Changed(ctx, tx, notice.Repository, d.Repository)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("complete version %d: %w", d.Number, err)
 	}
+	d.Version.Complete, d.Version.Updated = true, now
 	if err := s.DB.Update(ctx, func(tx *db.Tx) error { return s.retain(ctx, tx, d.Repository) }); err != nil {
 		return nil, fmt.Errorf("remove old versions: %w", err)
 	}
 	if d.Type.Completed != nil {
 		if err := d.Type.Completed(ctx, d.job, d); err != nil {
-			return nil, errors.Join(err, s.withdraw(ctx, d))
+			return nil, errors.Join(err, d.withdraw(ctx))
 		}
 	}
 	v := d.Version
 	return &v, nil
 }
 
+// tell notes what the task has made, behind the version.
+func (d *Draft) tell(ctx context.Context, tx *db.Tx) error {
+	for _, r := range d.made {
+		if err := d.job.Created(ctx, tx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // withdraw takes back a version whose follow-up failed. Its number stays used.
-func (s *Service) withdraw(ctx context.Context, d *Draft) error {
+func (d *Draft) withdraw(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
-	return s.DB.Update(ctx, func(tx *db.Tx) error {
-		return s.deleteVersion(ctx, tx, &d.Version)
-	})
+	return d.stage(ctx, func(tx *db.Tx) error { return d.svc.deleteVersions(ctx, tx, d.Repository, []pulp.ID{d.ID}) })
 }
 
 // settle applies the rules on what may be together in a version.
 func (d *Draft) settle(ctx context.Context) error {
-	return d.svc.DB.Update(ctx, func(tx *db.Tx) error {
+	return d.stage(ctx, func(tx *db.Tx) error {
 		types, err := db.Column[string](ctx, tx, "SELECT DISTINCT c.pulp_type FROM core_repositorycontent rc JOIN core_content c ON c.id = rc.content"+
 			" WHERE rc.repository = ? AND rc.added = ?", d.Repository, d.Number)
 		if err != nil {
@@ -500,7 +558,7 @@ func (d *Draft) count(ctx context.Context, tx *db.Tx) error {
 	if err != nil {
 		return err
 	}
-	removed, err := diff("rc.removed = ?")
+	removed, err := diff("rc.removed = ? AND " + past)
 	if err != nil {
 		return err
 	}
@@ -550,7 +608,7 @@ func (s *Service) discardVersion(ctx context.Context, id pulp.ID) error {
 		if _, err := tx.Exec(ctx, "DELETE FROM core_repositorycontent WHERE repository = ? AND added = ?", v.Repository, v.Number); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "UPDATE core_repositorycontent SET removed = "+current+" WHERE repository = ? AND removed = ?", v.Repository, v.Number); err != nil {
+		if _, err := tx.Exec(ctx, "UPDATE core_repositorycontent AS rc SET removed = "+current+" WHERE rc.repository = ? AND rc.removed = ? AND "+past, v.Repository, v.Number); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, "DELETE FROM core_repositoryversion WHERE id = ?", id); err != nil {
@@ -598,10 +656,24 @@ func (s *Service) protected(ctx context.Context, q db.Querier, repo pulp.ID) (ma
 	return safe, nil
 }
 
+// holdVersions keeps distributions from beginning to serve a version, or a publication of one, until the transaction ends:
+// for who is about to delete versions that nobody is served from. [Service.useVersions] is the other side.
+func (s *Service) holdVersions(ctx context.Context, tx *db.Tx) error {
+	return tx.Lock(ctx, "served versions")
+}
+
+// useVersions makes sure that what the transaction makes a distribution serve stays.
+func (s *Service) useVersions(ctx context.Context, tx *db.Tx) error {
+	return tx.LockShared(ctx, "served versions")
+}
+
 // retain deletes the oldest of a repository's versions, as far as it is set to keep only some.
 func (s *Service) retain(ctx context.Context, tx *db.Tx, repo pulp.ID) error {
-	var keep *int64
-	if err := tx.QueryRow(ctx, "SELECT retain_repo_versions FROM core_repository WHERE id = ?", repo).Scan(&keep); err != nil || keep == nil {
+	keep, err := db.Value[*int64](ctx, tx, "SELECT retain_repo_versions FROM core_repository WHERE id = ?", repo)
+	if err != nil || keep == nil {
+		return err
+	}
+	if err := s.holdVersions(ctx, tx); err != nil {
 		return err
 	}
 	safe, err := s.protected(ctx, tx, repo)
@@ -612,102 +684,112 @@ func (s *Service) retain(ctx context.Context, tx *db.Tx, repo pulp.ID) error {
 	if err != nil {
 		return err
 	}
-	var kept int64
-	for _, id := range ids {
-		if safe[id] {
-			continue
-		}
-		if kept++; kept <= *keep {
-			continue
-		}
-		v, err := s.Version(ctx, tx, id)
-		if err != nil {
-			return err
-		}
-		if err := s.deleteVersion(ctx, tx, v); err != nil {
-			return err
-		}
+	ids = slices.DeleteFunc(ids, func(id pulp.ID) bool { return safe[id] })
+	if int64(len(ids)) <= *keep {
+		return nil
 	}
-	return nil
+	return s.deleteVersions(ctx, tx, repo, ids[*keep:])
 }
 
-// deleteVersion removes a complete version that is not the only one. What it changed counts as changed by the next one.
-func (s *Service) deleteVersion(ctx context.Context, tx *db.Tx, v *Version) error {
-	neighbour := func(query string) (*Version, error) {
-		n, err := s.versionWhere(ctx, tx, query, v.Repository, v.Number)
-		if errs.Is(err, errs.NotFound) {
-			return nil, nil
-		}
-		return n, err
-	}
-	before, err := neighbour("repository = ? AND number < ? AND complete ORDER BY number DESC LIMIT 1")
+// deleteVersions removes complete versions of a repository, which are not all that it has. What they changed counts as changed
+// by the next one.
+func (s *Service) deleteVersions(ctx context.Context, tx *db.Tx, repo pulp.ID, gone []pulp.ID) error {
+	numbers, err := db.All(ctx, tx, func(rows *sql.Rows) (v versionRef, err error) {
+		v.repo = repo
+		err = rows.Scan(&v.id, &v.number)
+		return v, err
+	}, "SELECT id, number FROM core_repositoryversion WHERE repository = ? AND complete ORDER BY number", repo)
 	if err != nil {
 		return err
 	}
-	after, err := neighbour("repository = ? AND number > ? AND complete ORDER BY number LIMIT 1")
+	stays := func(v versionRef) bool { return !slices.Contains(gone, v.id) }
+	if !slices.ContainsFunc(numbers, stays) {
+		return errs.List("Cannot delete repository version. Repositories must have at least one repository version.")
+	}
+	before := versionRef{number: none}
+	for len(numbers) > 0 {
+		next := slices.IndexFunc(numbers, stays) // all up to there go
+		after := versionRef{number: math.MaxInt64}
+		switch {
+		case next >= 0:
+			after = numbers[next]
+		case next < 0:
+			next = len(numbers)
+		}
+		if next > 0 {
+			if err := s.squash(ctx, tx, before, numbers[:next], after); err != nil {
+				return err
+			}
+		}
+		before = after
+		numbers = numbers[min(next+1, len(numbers)):]
+	}
+	return notice.Changed(ctx, tx, notice.Repository, repo)
+}
+
+// none stands for the number of the version before the first.
+const none = -1
+
+// squash removes versions that follow each other, between the one before and the one after them. The number of the first is none, that
+// of the second the largest, where there is no such version.
+func (s *Service) squash(ctx context.Context, tx *db.Tx, before versionRef, gone []versionRef, after versionRef) error {
+	repo := gone[0].repo
+	if after.id.IsZero() { // the one before is the latest again
+		if _, err := tx.Exec(ctx, "DELETE FROM core_repositorycontent WHERE repository = ? AND added > ?", repo, before.number); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "UPDATE core_repositorycontent AS rc SET removed = "+current+" WHERE rc.repository = ? AND rc.removed > ? AND "+past, repo, before.number); err != nil {
+			return err
+		}
+	} else if _, err := tx.Exec(ctx, "DELETE FROM core_repositorycontent AS rc WHERE rc.repository = ? AND rc.removed > ? AND rc.removed <= ? AND "+past+" AND rc.added > ?",
+		repo, before.number, after.number, before.number); err != nil { // what was in these versions alone is in none
+		return err
+	}
+	ids := make([]pulp.ID, len(gone))
+	for i, v := range gone {
+		ids[i] = v.id
+	}
+	err := batches(ids, func(marks string, args []any) error {
+		_, err := tx.Exec(ctx, "DELETE FROM core_repositoryversion WHERE id IN "+marks, args...)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	low := int64(-1)
-	if before != nil {
-		low = before.Number
-	}
-	switch {
-	case before == nil && after == nil:
-		return errs.E(errs.Invalid, "Cannot delete repository version. Repositories must have at least one repository version.")
-	case after == nil: // the one before is the latest again
-		if _, err := tx.Exec(ctx, "DELETE FROM core_repositorycontent WHERE repository = ? AND added > ?", v.Repository, low); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, "UPDATE core_repositorycontent SET removed = "+current+" WHERE repository = ? AND removed > ? AND removed < "+current, v.Repository, low); err != nil {
-			return err
-		}
-	default: // what was in this version alone is in none
-		if _, err := tx.Exec(ctx, "DELETE FROM core_repositorycontent WHERE repository = ? AND added > ? AND removed <= ?", v.Repository, low, after.Number); err != nil {
-			return err
-		}
-	}
-	if _, err := tx.Exec(ctx, "DELETE FROM core_repositoryversion WHERE id = ?", v.ID); err != nil {
+	if err := notice.Changed(ctx, tx, notice.Version, ids...); err != nil || after.id.IsZero() {
 		return err
 	}
-	if err := notice.Changed(ctx, tx, notice.Version, v.ID); err != nil {
-		return err
-	}
-	if after != nil {
-		if err := recount(ctx, tx, after, low); err != nil {
-			return err
-		}
-	}
-	return notice.Changed(ctx, tx, notice.Repository, v.Repository)
+	return recount(ctx, tx, before, after)
 }
 
-// recount counts anew what a version adds and removes, whose version before has the number low (-1 for none).
-func recount(ctx context.Context, tx *db.Tx, v *Version, low int64) error {
-	if _, err := tx.Exec(ctx, "DELETE FROM core_versioncount WHERE version = ? AND kind <> 'present'", v.ID); err != nil {
+// recount counts anew what a version adds and removes after the one before it, or after none.
+func recount(ctx context.Context, tx *db.Tx, before, v versionRef) error {
+	if _, err := tx.Exec(ctx, "DELETE FROM core_versioncount WHERE version = ? AND kind <> 'present'", v.id); err != nil {
+		return err
+	}
+	if before.number == none {
+		_, err := tx.Exec(ctx, "INSERT INTO core_versioncount (version, kind, pulp_type, count) SELECT version, 'added', pulp_type, count FROM core_versioncount WHERE version = ? AND kind = 'present'", v.id)
 		return err
 	}
 	count := func(kind, where string, args ...any) error {
-		var rows [][]any
-		err := db.Each(ctx, tx, func(r *sql.Rows) error {
+		rows, err := db.All(ctx, tx, func(r *sql.Rows) ([]any, error) {
 			var t string
 			var n int64
 			err := r.Scan(&t, &n)
-			rows = append(rows, []any{v.ID, kind, t, n})
-			return err
+			return []any{v.id, kind, t, n}, err
 		}, "SELECT c.pulp_type, count(*) FROM core_repositorycontent rc JOIN core_content c ON c.id = rc.content WHERE rc.repository = ? AND "+where+" GROUP BY c.pulp_type",
-			append([]any{v.Repository}, args...)...)
-		if err != nil || rows == nil {
+			append([]any{v.repo}, args...)...)
+		if err != nil {
 			return err
 		}
 		_, err = tx.Insert(ctx, "core_versioncount", []string{"version", "kind", "pulp_type", "count"}, rows, "")
 		return err
 	}
-	const also = " AND NOT EXISTS (SELECT 1 FROM core_repositorycontent o WHERE o.repository = rc.repository AND o.content = rc.content AND o.added <= ? AND o.removed > ?)"
-	err := count("added", "rc.added <= ? AND rc.removed > ? AND rc.added > ?"+also, v.Number, v.Number, low, low, low)
-	if err != nil {
+	from, to := before.number, v.number
+	if err := count("added", addedSince, from, to, to, from, from); err != nil {
 		return err
 	}
-	return count("removed", "rc.added <= ? AND rc.removed > ? AND rc.removed <= ?"+also, low, low, v.Number, v.Number, v.Number)
+	return count("removed", removedSince, from, to, from, to, to)
 }
 
 type versionArgs struct {
@@ -738,6 +820,9 @@ func (s *Service) runDeleteVersion(ctx context.Context, j *task.Job) (any, error
 		if err := j.Fence(ctx, tx); err != nil {
 			return err
 		}
+		if err := s.holdVersions(ctx, tx); err != nil {
+			return err
+		}
 		v, err := s.Version(ctx, tx, in.Version)
 		if errs.Is(err, errs.NotFound) {
 			return nil // another request was faster
@@ -752,6 +837,6 @@ func (s *Service) runDeleteVersion(ctx context.Context, j *task.Job) (any, error
 		if safe[v.ID] {
 			return errInUse
 		}
-		return s.deleteVersion(ctx, tx, v)
+		return s.deleteVersions(ctx, tx, v.Repository, []pulp.ID{v.ID})
 	})
 }

@@ -30,6 +30,9 @@ type Renderer interface {
 // Root returns the path of the API for this view, as "/pulp/api/v3/".
 func (v *View) Root() string { return v.root }
 
+// AppendString writes a JSON string as all of the API's are written.
+func (v *View) AppendString(b []byte, s string) []byte { return appendString(b, s) }
+
 func (e *Engine) view(ctx context.Context) *View {
 	c := pulp.CallOf(ctx)
 	return &View{e, c, c.APIPath(e.domains)}

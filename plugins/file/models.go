@@ -56,7 +56,10 @@ func (p *file) defineContent() (rest.Typed[Content], *repository.ContentType) {
 		App: "file", Model: "FileContent", Path: "content/file/files", PulpType: pulpType,
 		Filters:  append(rest.Text("relative_path", "d.relative_path"), rest.Text("sha256", "d.digest")...),
 		Ordering: []string{"digest", "relative_path"},
-		Checks:   map[string]func(*Content) []string{"relative_path": func(c *Content) []string { return repository.CheckRelativePath(c.RelativePath) }},
+		Checks: map[string]func(*Content) []string{
+			"relative_path": func(c *Content) []string { return repository.CheckRelativePath(c.RelativePath) },
+			"file":          func(c *Content) []string { return c.CheckFile() },
+		},
 		Check:    func(_ context.Context, _ db.Querier, c *rest.Change[Content]) error { return c.New.CheckSource() },
 		Expand:   p.expandContent,
 		OnCreate: p.create, CreateInTask: p.createInTask,
@@ -95,7 +98,7 @@ func (p *file) definePublications() rest.Typed[Publication] {
 			}
 			return err
 		},
-	}, func(v *Publication) *repository.Publication { return &v.Publication }, p.publishSpec)
+	}, func(v *Publication) *repository.Publication { return &v.Publication }, func(v *Publication) bool { return v.Checkpoint }, p.publishSpec)
 }
 
 func (p *file) defineDistributions() rest.Typed[Distribution] {

@@ -34,8 +34,6 @@ func checkManifest(name *string) []string {
 	return nil
 }
 
-func fieldError(name string, messages []string) error { return errs.Field(name, messages...) }
-
 // publishSpec is the task that publishes what a request asks for.
 func (p *file) publishSpec(ctx context.Context, v *Publication) (task.Spec, error) {
 	ref, err := p.Repos.RepositoryRef(ctx, p.DB, v.Repository)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"granary/internal/errs"
 	"granary/internal/pulp"
 	"granary/internal/repository"
 	"granary/internal/rest"
@@ -45,8 +46,11 @@ func (p *file) upload(ctx context.Context, r *rest.Request) (*rest.Response, err
 		return nil, err
 	}
 	c := &Content{Content: repository.Content{Labels: in.Labels}, FileSource: in.FileSource, RelativePath: in.RelativePath}
-	if msgs := repository.CheckRelativePath(c.RelativePath); msgs != nil {
-		return nil, fieldError("relative_path", msgs)
+	if wrong := repository.CheckRelativePath(c.RelativePath); wrong != nil {
+		return nil, errs.Field("relative_path", wrong...)
+	}
+	if wrong := c.CheckFile(); wrong != nil {
+		return nil, errs.Field("file", wrong...)
 	}
 	if err := c.CheckSource(); err != nil {
 		return nil, err
