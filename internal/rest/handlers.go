@@ -316,8 +316,10 @@ func (t *Type) build(ctx context.Context, tx *db.Tx, doc *Document, apply func(r
 // refused turns a broken unique index, which only a race gets to, into the error that a check would have given.
 func (t *Type) refused(err error) error {
 	if db.IsUnique(err) {
+		text, _, _ := strings.Cut(err.Error(), " in INSERT ") // the statement names all columns
+		text, _, _ = strings.Cut(text, " in UPDATE ")
 		for _, f := range t.Fields {
-			if f.Unique && strings.Contains(err.Error(), f.Column) {
+			if f.Unique && strings.Contains(text, f.Column) {
 				return errs.Field(f.Name, msgUnique)
 			}
 		}
@@ -348,7 +350,7 @@ func (t *Type) update(why purpose) func(ctx context.Context, r *Request) (*Respo
 				return nil, err
 			}
 		}
-		if t.same(old, fresh) {
+		if t.same(old, fresh, set) {
 			body, err := t.render(ctx, t.engine.db, old, nil)
 			return OK(body), err
 		}
@@ -388,7 +390,7 @@ func (t *Type) complete(ctx context.Context, q db.Querier, v reflect.Value) erro
 // Prepare hook returned, or nil.
 func (t *Type) change(ctx context.Context, tx *db.Tx, key string, doc *Document, why purpose, apply func(reflect.Value)) (reflect.Value, error) {
 	where, args := t.keyCondition(key, "")
-	old, err := t.loadOne(ctx, tx, "WHERE "+where, args...)
+	old, err := t.lockOne(ctx, tx, where, args...)
 	if err == nil {
 		err = t.complete(ctx, tx, old)
 	}
@@ -416,13 +418,17 @@ func (t *Type) change(ctx context.Context, tx *db.Tx, key string, doc *Document,
 	return fresh, err
 }
 
-// same says whether nothing that clients can set differs.
-func (t *Type) same(a, b reflect.Value) bool {
+// same says whether nothing that clients can set differs. As in Pulp: a given relation to an object of a family, and a given list of
+// what has rows of its own, always counts as different.
+func (t *Type) same(a, b reflect.Value, set map[string]bool) bool {
 	for _, f := range t.Fields {
 		if !f.input() || f.Kind == Upload {
 			continue
 		}
 		x, y := f.value(a.Elem()), f.value(b.Elem())
+		if set[f.Name] && (f.Kind == Link && !y.IsZero() && t.engine.masterFamily(f.Family) || f.Kind == Strings && f.Column == "") {
+			return false
+		}
 		if k := x.Kind(); (k == reflect.Map || k == reflect.Slice) && x.Len() == 0 && y.Len() == 0 {
 			continue
 		}
@@ -431,6 +437,11 @@ func (t *Type) same(a, b reflect.Value) bool {
 		}
 	}
 	return true
+}
+
+func (e *Engine) masterFamily(name string) bool {
+	f := e.families[name]
+	return f != nil && f.Master
 }
 
 func (t *Type) destroy(ctx context.Context, r *Request) (*Response, error) {
@@ -627,7 +638,7 @@ func (t *Type) unsetLabel(ctx context.Context, r *Request) (*Response, error) {
 // relabel changes an object's labels and nothing else, not even the time of its last change.
 func (t *Type) relabel(ctx context.Context, tx *db.Tx, v reflect.Value, change func(Labels) error) error {
 	key := t.keyOf(v.Elem())
-	current, err := t.loadOne(ctx, tx, "WHERE m."+t.keyField.Column+" = ?", key)
+	current, err := t.lockOne(ctx, tx, "m."+t.keyField.Column+" = ?", key)
 	if err != nil {
 		return err
 	}

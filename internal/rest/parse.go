@@ -341,8 +341,12 @@ func (p *parser) value(ctx context.Context, q db.Querier, f *Field, raw any, v r
 			return nil, err
 		}
 		if k := v.Kind(); k == reflect.Slice {
-			if _, ok := raw.([]any); !ok {
+			items, ok := raw.([]any)
+			if !ok {
 				return one(`Expected a list of items but got type "%s".`, typeName(raw))
+			}
+			if bad := notObjects(items); v.Type().Elem().Kind() == reflect.Map && bad != nil {
+				return bad, nil
 			}
 		} else if k == reflect.Map {
 			if _, ok := raw.(map[string]any); !ok {
@@ -355,6 +359,24 @@ func (p *parser) value(ctx context.Context, q db.Querier, f *Field, raw any, v r
 		}
 	}
 	return nil, nil
+}
+
+// notObjects reports the items that are no objects.
+func notObjects(items []any) any {
+	bad := map[string]any{}
+	for i, it := range items {
+		switch it.(type) {
+		case map[string]any:
+		case nil:
+			bad[strconv.Itoa(i)] = []string{msgNull}
+		default:
+			bad[strconv.Itoa(i)] = []string{fmt.Sprintf(`Expected a dictionary of items but got type "%s".`, typeName(it))}
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	return bad
 }
 
 func setNumber(v, n reflect.Value) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -215,7 +217,7 @@ func (e *Engine) parsePath(path string) (reference, string) {
 		}
 		break
 	}
-	if e.routes["/"+path+"/"] != nil {
+	if h, _ := e.mux.Handler(&http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/" + path + "/"}}); isRoute(h) {
 		return reference{}, noKey
 	}
 	return reference{}, noMatch

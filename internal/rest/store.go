@@ -164,6 +164,15 @@ func (t *Type) loadOne(ctx context.Context, q db.Querier, tail string, args ...a
 	return list[0], nil
 }
 
+// lockOne is loadOne for an object that the transaction is going to change: nobody else changes it meanwhile.
+func (t *Type) lockOne(ctx context.Context, tx *db.Tx, where string, args ...any) (reflect.Value, error) {
+	tail := "WHERE " + where
+	if tx.Engine() == db.PostgreSQL {
+		tail += " FOR NO KEY UPDATE"
+	}
+	return t.loadOne(ctx, tx, tail, args...)
+}
+
 // insert adds the object's rows. It fills the key and the times where they are zero.
 func (t *Type) insert(ctx context.Context, tx *db.Tx, p reflect.Value) error {
 	if key := t.keyField.value(p.Elem()); key.Kind() == reflect.Int64 && key.IsZero() {
