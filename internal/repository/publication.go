@@ -17,11 +17,13 @@ import (
 var publicationOrdering = []string{"checkpoint", "complete", "pass_through", "pk", "pulp_created", "pulp_id", "pulp_last_updated", "pulp_type"}
 
 func (s *Service) publicationFilters() []rest.Filter {
+	version := linkFilter("repository_version", Versions, "repository version", "m.repository_version = ?")
+	version.Param.Format = "uuid" // as Pulp documents it, other than the like
 	const in = "EXISTS (SELECT 1 FROM core_repositoryversion v JOIN core_repositorycontent rc ON rc.repository = v.repository AND rc.added <= v.number AND rc.removed > v.number" +
 		" WHERE v.id = m.repository_version AND rc.content "
 	return slices.Concat(rest.Times("pulp_created", "m.created"), []rest.Filter{
 		linkFilter("repository", Repositories, "repository", "m.repository_version IN (SELECT v.id FROM core_repositoryversion v WHERE v.repository = ?)"),
-		linkFilter("repository_version", Versions, "repository version", "m.repository_version = ?"), rest.Flag("checkpoint", "m.checkpoint"),
+		version, rest.Flag("checkpoint", "m.checkpoint"),
 		contentFilter("content", in+"= ?)"), contentInFilter("content__in", in+"IN %s)"),
 	})
 }
