@@ -43,8 +43,12 @@ func (a *API) documentEndpoints() []*rest.Endpoint {
 			if err != nil {
 				return nil, err
 			}
+			kind := mediaType(r.HTTP.Header.Get("Accept"), media)
+			if form == "yaml" {
+				kind += "; charset=utf-8"
+			}
 			return &rest.Response{Status: http.StatusOK, Body: body, Header: http.Header{
-				"Content-Type":        {mediaType(r.HTTP.Header.Get("Accept"), media)},
+				"Content-Type":        {kind},
 				"Content-Disposition": {`inline; filename="Pulp 3 API.` + form + `"`},
 			}}, nil
 		}

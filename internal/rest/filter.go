@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -556,12 +557,22 @@ func (t *Type) orderOf(query map[string][]string) (string, error) {
 				expr = t.columnName(f)
 			}
 		}
+		nulls := ""
+		if f := t.orderField(plain); t.engine.db.Engine() == db.SQLite && f != nil && f.nullable() { // as PostgreSQL does by itself
+			nulls = " NULLS LAST"
+		}
 		if desc {
 			expr += " DESC"
+			nulls = strings.Replace(nulls, "LAST", "FIRST", 1)
 		}
-		terms = append(terms, expr)
+		terms = append(terms, expr+nulls)
 	}
 	return strings.Join(terms, ", ") + ", " + t.order, nil
+}
+
+// nullable says whether the field's column may be NULL.
+func (f *Field) nullable() bool {
+	return f.Null || f.Type.Kind() == reflect.Pointer || f.Kind == Link || f.Kind == Time && f.Column != "created" && f.Column != "updated"
 }
 
 func (t *Type) orderField(name string) *Field {
