@@ -40,12 +40,7 @@ func (s *Sync) fetchAll(ctx context.Context, from <-chan *item, to chan<- *item)
 			}
 		}
 	}()
-	// What failed in the group is the cause of the loop's end.
-	if err := cmp.Or(g.Wait(), err); err != nil {
-		return err
-	}
-	close(to)
-	return nil
+	return cmp.Or(g.Wait(), err) // what failed in the group is the cause of the loop's end
 }
 
 // due lists what is to be downloaded now.

@@ -28,8 +28,8 @@ const (
 	batchSize = 500 // units that a stage takes at once
 	inFlight  = 25  // units whose files are downloaded at once, where the options don't say
 
-	// maxFiles bounds the files that are downloaded at once for all units together, and those that a stage
-	// takes at once to store: each is an open file.
+	// maxFiles bounds the files that are downloaded at once for all units together, and those that are taken at
+	// once to store: each is an open file.
 	maxFiles = 200
 )
 
@@ -173,25 +173,33 @@ func (s *Sync) Run(ctx context.Context, d *repository.Draft, first func(ctx cont
 func (s *Sync) flow(ctx context.Context, first func(ctx context.Context, emit func(Unit) error) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	declared, resolved := make(chan *item, batchSize), make(chan *item)
-	fetched, kept := make(chan *item, batchSize), make(chan *item, batchSize)
+	fetched, kept := make(chan *item, maxFiles), make(chan *item, batchSize)
 	g.Go(func() error {
-		err := first(ctx, func(u Unit) error { return send(ctx, declared, newItem(u)) })
-		if err == nil {
-			close(declared)
-		}
-		return err
+		return end(declared, first(ctx, func(u Unit) error { return send(ctx, declared, newItem(u)) }))
 	})
-	g.Go(func() error { return inBatches(ctx, declared, resolved, unlimited, s.resolve) })
+	g.Go(func() error {
+		return end(resolved, inBatches(ctx, declared, resolved, unlimited, s.resolve))
+	})
 	g.Go(func() (err error) {
 		defer s.downloads.End(&err)
-		return s.fetchAll(ctx, resolved, fetched)
+		return end(fetched, s.fetchAll(ctx, resolved, fetched))
 	})
-	g.Go(func() error { return inBatches(ctx, fetched, kept, (*item).staged, s.store) })
+	g.Go(func() error {
+		return end(kept, inBatches(ctx, fetched, kept, (*item).staged, s.store))
+	})
 	g.Go(func() (err error) {
 		defer s.associated.End(&err)
 		return inBatches(ctx, kept, nil, unlimited, s.save)
 	})
 	return g.Wait()
+}
+
+// end closes what a stage sends to, unless it failed.
+func end(to chan<- *item, err error) error {
+	if err == nil {
+		close(to)
+	}
+	return err
 }
 
 func newItem(u Unit) *item {
@@ -225,7 +233,7 @@ func send(ctx context.Context, to chan<- *item, it *item) error {
 }
 
 // inBatches is a stage that works on as many items at once as wait for it, up to batchSize and to maxFiles by size. It
-// ends when from is closed, and closes to then.
+// ends when from is closed.
 func inBatches(ctx context.Context, from <-chan *item, to chan<- *item, size func(*item) int, work func(context.Context, []*item) error) error {
 	batch := make([]*item, 0, batchSize)
 	for {
@@ -233,9 +241,6 @@ func inBatches(ctx context.Context, from <-chan *item, to chan<- *item, size fun
 		select {
 		case it, more := <-from:
 			if !more {
-				if to != nil {
-					close(to)
-				}
 				return nil
 			}
 			batch = append(batch, it)

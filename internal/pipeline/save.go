@@ -45,7 +45,7 @@ func (s *Sync) store(ctx context.Context, batch []*item) error {
 var errGone = errors.New("orphan cleanup removed what the sync needs")
 
 // attempts is how often units are saved, or their files looked for, before orphan cleanup is taken to be too much.
-const attempts = 5
+const attempts = 10
 
 // save writes units, where their files may be had, and that they are in the draft.
 func (s *Sync) save(ctx context.Context, batch []*item) error {

@@ -146,7 +146,7 @@ func (s *Service) HasSources(ctx context.Context) (bool, error) {
 func (s *Service) FindPlaces(ctx context.Context, alg pulp.Algorithm, digests []string) (_ map[string][]Place, err error) {
 	defer errs.Wrap(&err, "look for files in alternate content sources")
 	found := map[string][]Place{}
-	for batch := range slices.Chunk(digests, 500) {
+	for batch := range slices.Chunk(digests, batchSize) {
 		marks, args := db.In(batch)
 		err := db.Each(ctx, s.DB, func(rows *sql.Rows) error {
 			var digest string

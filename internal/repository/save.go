@@ -155,7 +155,6 @@ func (b *saving) incomplete() bool {
 
 // find looks up what is stored of the units.
 func (b *saving) find(ctx context.Context, q db.Querier, groups []*unitGroup) error {
-	const young = 3600 * 1e6 // an hour in microseconds
 	byKey := make(map[string]*unitGroup, len(groups))
 	byID := make(map[pulp.ID]*unitGroup, len(groups))
 	var columns strings.Builder
@@ -164,7 +163,7 @@ func (b *saving) find(ctx context.Context, q db.Querier, groups []*unitGroup) er
 		names[i] = "d." + c
 		columns.WriteString(", d." + c)
 	}
-	for batch := range slices.Chunk(groups, 500) {
+	for batch := range slices.Chunk(groups, batchSize) {
 		keys := make([][]any, len(batch))
 		for i, g := range batch {
 			keys[i], byKey[g.key.Text] = g.key.Args, g

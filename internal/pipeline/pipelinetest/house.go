@@ -126,6 +126,13 @@ func (h *House) Start() {
 	<-h.Tasks.Ready()
 }
 
+// In is the house for a subtest: failures are that one's.
+func (h *House) In(tb testing.TB) *House {
+	other := *h
+	other.tb = tb
+	return &other
+}
+
 // Insert adds an object of a type and returns its id. Columns that are not given have their defaults.
 func (h *House) Insert(t *rest.Type, columns map[string]any) pulp.ID {
 	h.tb.Helper()
