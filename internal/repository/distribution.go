@@ -44,7 +44,7 @@ func DefineDistribution[T any](s *Service, r rest.Resource[T], base func(*T) *Di
 	r.Exclusive = func(ctx context.Context, _ *T) []string {
 		return []string{"pdrn:" + pulp.CallOf(ctx).Domain.ID.String() + ":distributions"}
 	}
-	r.Checks = map[string]func(*T) []string{"base_path": func(v *T) []string { return checkBasePath(base(v).BasePath) }}
+	r.Checks = withChecks(r.Checks, map[string]func(*T) []string{"base_path": func(v *T) []string { return checkBasePath(base(v).BasePath) }})
 	check, saved, deleting, expand := r.Check, r.Saved, r.Deleting, r.Expand
 	r.FieldCheck = func(ctx context.Context, q db.Querier, c *rest.Change[T]) (map[string]any, error) {
 		if !c.Set["base_path"] {
@@ -82,7 +82,7 @@ func DefineDistribution[T any](s *Service, r rest.Resource[T], base func(*T) *Di
 			b, to := base(v), serving(v)
 			s.expandDistribution(ctx, b)
 			if !to.Publication.IsZero() || !to.Version.IsZero() {
-				since := b.Updated.String()
+				since := milliseconds(b.Updated)
 				b.NoChange = &since
 			}
 		}
@@ -92,6 +92,14 @@ func DefineDistribution[T any](s *Service, r rest.Resource[T], base func(*T) *Di
 		return expand(ctx, q, list)
 	}
 	return rest.Define(r)
+}
+
+// milliseconds prints a time as Pulp does where it is not a field's.
+func milliseconds(t pulp.Time) string {
+	if t%1e6 == 0 {
+		return t.Std().Format("2006-01-02T15:04:05Z")
+	}
+	return t.Std().Format("2006-01-02T15:04:05.000Z")
 }
 
 func (s *Service) genericDistributions() *rest.Type {
@@ -123,8 +131,8 @@ func (s *Service) expandDistribution(ctx context.Context, d *Distribution) {
 	d.BaseURL = s.ContentOrigin + s.ContentPrefix + domain + d.BasePath + "/"
 }
 
-// urlPath is what a base path may hold: the characters that a URL's path has without being encoded.
-var urlPath = regexp.MustCompile(`^[-A-Za-z0-9._~%!$&'()*+,;=@/]+$|^[^\x00-\x7f:?#]+$`)
+// urlPath is what a base path may hold: what is not encoded in a URL's path, and letters of any script.
+var urlPath = regexp.MustCompile(`^[-A-Za-z0-9._~%!$&'()*+,;=@/\x80-\x{10ffff}]+$`)
 
 func checkBasePath(p string) []string {
 	switch {
@@ -149,7 +157,7 @@ func overlapping(ctx context.Context, q db.Querier, d *Distribution) (string, er
 	marks, args := db.In(folders)
 	args = append(append([]any{pulp.CallOf(ctx).Domain.ID}, args...), d.BasePath+"/", d.BasePath+"0", d.ID[:]) // "0" follows "/"
 	name, err := db.Value[string](ctx, q, "SELECT name FROM core_distribution WHERE domain = ? AND (base_path IN "+marks+" OR base_path >= ? AND base_path < ?) AND id <> ?"+
-		" ORDER BY base_path LIMIT 1", args...)
+		" ORDER BY created, id LIMIT 1", args...)
 	if errs.Is(err, errs.NotFound) {
 		return "", nil
 	}

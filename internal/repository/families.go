@@ -58,29 +58,29 @@ type Version struct {
 // A Remote is what all remotes have. [Service.Remote] gives it in the form that the downloader takes.
 type Remote struct {
 	rest.Base
-	Name               string              `api:"name,req,unique"`
-	URL                string              `api:"url,req"`
-	CACert             *string             `api:"ca_cert,null"`
-	ClientCert         *string             `api:"client_cert,null"`
-	ClientKey          *string             `api:"client_key,null,secret"`
-	TLSValidation      bool                `api:"tls_validation,start=true"`
-	ProxyURL           *string             `api:"proxy_url,null"`
-	ProxyUsername      *string             `api:"proxy_username,null,secret"`
-	ProxyPassword      *string             `api:"proxy_password,null,secret,notrim"`
-	Username           *string             `api:"username,null,secret"`
-	Password           *string             `api:"password,null,secret,notrim"`
-	Labels             rest.Labels         `api:"pulp_labels" db:"labels"`
-	Concurrency        *int64              `api:"download_concurrency,null,min=1"`
-	MaxRetries         *int64              `api:"max_retries,null"`
-	Policy             string              `api:"policy,def=immediate,choices=immediate|on_demand|streamed,enum=Policy692Enum"`
-	TotalTimeout       *float64            `api:"total_timeout,null,min=0"`
-	ConnectTimeout     *float64            `api:"connect_timeout,null,min=0"`
-	SockConnectTimeout *float64            `api:"sock_connect_timeout,null,min=0"`
-	SockReadTimeout    *float64            `api:"sock_read_timeout,null,min=0"`
-	Headers            []map[string]string `api:"headers,sealed"`
-	RateLimit          *int64              `api:"rate_limit,null"`
-	HiddenFields       rest.HiddenFields   `api:"hidden_fields,ro" db:"-"`
-	PulpType           string              `api:"-" db:"pulp_type"`
+	Name               string            `api:"name,req,unique"`
+	URL                string            `api:"url,req"`
+	CACert             *string           `api:"ca_cert,null"`
+	ClientCert         *string           `api:"client_cert,null"`
+	ClientKey          *string           `api:"client_key,null,secret"`
+	TLSValidation      bool              `api:"tls_validation,start=true"`
+	ProxyURL           *string           `api:"proxy_url,null"`
+	ProxyUsername      *string           `api:"proxy_username,null,secret"`
+	ProxyPassword      *string           `api:"proxy_password,null,secret,notrim"`
+	Username           *string           `api:"username,null,secret"`
+	Password           *string           `api:"password,null,secret,notrim"`
+	Labels             rest.Labels       `api:"pulp_labels" db:"labels"`
+	Concurrency        *int64            `api:"download_concurrency,null,min=1"`
+	MaxRetries         *int64            `api:"max_retries,null"`
+	Policy             string            `api:"policy,def=immediate,choices=immediate|on_demand|streamed,enum=Policy692Enum"`
+	TotalTimeout       *float64          `api:"total_timeout,null,min=0"`
+	ConnectTimeout     *float64          `api:"connect_timeout,null,min=0"`
+	SockConnectTimeout *float64          `api:"sock_connect_timeout,null,min=0"`
+	SockReadTimeout    *float64          `api:"sock_read_timeout,null,min=0"`
+	Headers            []map[string]any  `api:"headers,sealed"`
+	RateLimit          *int64            `api:"rate_limit,null"`
+	HiddenFields       rest.HiddenFields `api:"hidden_fields,ro" db:"-"`
+	PulpType           string            `api:"-" db:"pulp_type"`
 }
 
 // Content is what all content units have.

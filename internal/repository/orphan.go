@@ -93,9 +93,6 @@ const (
 
 	orphanBatch = 200 // objects that are looked for at once
 	orphanFiles = 50  // files that are deleted while nobody can store them
-
-	// chunkAge is how old a chunk without a row must be to be taken for a stray: for a moment all are.
-	chunkAge = 10 * time.Minute
 )
 
 // runOrphans removes content in no version, then artifacts of no content, then files that nothing knows of.
@@ -330,31 +327,31 @@ func (c *cleanup) removeStrayArtifact(ctx context.Context, d pulp.Domain, sha st
 	})
 }
 
-// removeStrayChunks deletes chunks without a row. Their names are their own, so it is enough to let those who store them
-// come to write the rows.
+// removeStrayChunks deletes chunks without a row.
 func (c *cleanup) removeStrayChunks(ctx context.Context) error {
-	prefix, now := c.UploadDir+"/", c.Now()
+	prefix := c.UploadDir + "/"
 	return c.files(ctx, prefix, func(list []blob.Info) error {
 		var ids []pulp.ID
 		for _, i := range list {
-			id, err := pulp.ParseID(strings.TrimPrefix(i.Key, prefix))
-			if err == nil && now.Sub(i.ModTime) > chunkAge {
+			if id, err := pulp.ParseID(strings.TrimPrefix(i.Key, prefix)); err == nil {
 				ids = append(ids, id)
 			}
 		}
 		marks, args := db.In(ids)
-		known, err := db.Column[pulp.ID](ctx, c.DB, "SELECT id FROM core_uploadchunk WHERE id IN "+marks, args...)
-		if err != nil {
-			return err
-		}
-		for _, id := range ids {
-			if !slices.Contains(known, id) {
-				if err := c.removeStray(ctx, c.chunkKey(id)); err != nil {
-					return err
+		return c.DB.Hold(ctx, []db.Lock{{Name: chunkLock}}, func(ctx context.Context) error {
+			known, err := db.Column[pulp.ID](ctx, c.DB, "SELECT id FROM core_uploadchunk WHERE id IN "+marks, args...)
+			if err != nil {
+				return err
+			}
+			for _, id := range ids {
+				if !slices.Contains(known, id) {
+					if err := c.removeStray(ctx, c.chunkKey(id)); err != nil {
+						return err
+					}
 				}
 			}
-		}
-		return nil
+			return nil
+		})
 	})
 }
 

@@ -2,9 +2,12 @@ package repository
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"granary/internal/content/notice"
 	"granary/internal/db"
@@ -34,15 +37,18 @@ func DefineRemote[T any](s *Service, r rest.Resource[T], base func(*T) *Remote) 
 	for name, f := range s.remoteChecks() {
 		checks[name] = func(v *T) []string { return f(base(v)) }
 	}
-	for name, f := range r.Checks {
-		checks[name] = f
-	}
-	r.Checks = checks
+	r.Checks = withChecks(r.Checks, checks)
 	check := r.Check
 	r.Check = func(ctx context.Context, q db.Querier, c *rest.Change[T]) error {
 		b := base(c.New)
 		if err := download.ValidateProxy(value(b.ProxyURL), value(b.ProxyUsername), value(b.ProxyPassword)); err != nil {
 			return err
+		}
+		if wrong := checkNumber(b.MaxRetries, 0); wrong != nil {
+			return errs.Field("max_retries", wrong...)
+		}
+		if wrong := checkNumber(b.RateLimit, 0); wrong != nil {
+			return errs.Field("rate_limit", wrong...)
 		}
 		if check == nil {
 			return nil
@@ -51,12 +57,8 @@ func DefineRemote[T any](s *Service, r rest.Resource[T], base func(*T) *Remote) 
 	}
 	deleting := r.Deleting
 	r.Deleting = func(ctx context.Context, tx *db.Tx, v *T) error {
-		used, err := db.Exists(ctx, tx, "SELECT 1 FROM core_acs WHERE remote = ?", base(v).ID)
-		if err != nil {
+		if err := s.checkUnused(ctx, tx, r.Model, base(v).ID); err != nil {
 			return err
-		}
-		if used {
-			return errs.E(errs.Invalid, "The remote is used by an alternate content source.")
 		}
 		if err := notice.Changed(ctx, tx, notice.Remote, base(v).ID); err != nil || deleting == nil {
 			return err
@@ -64,6 +66,21 @@ func DefineRemote[T any](s *Service, r rest.Resource[T], base func(*T) *Remote) 
 		return deleting(ctx, tx, v)
 	}
 	return rest.Define(r)
+}
+
+// checkUnused refuses to let a remote go that alternate content sources use.
+func (s *Service) checkUnused(ctx context.Context, q db.Querier, model string, remote pulp.ID) error {
+	users, err := db.All(ctx, q, func(rows *sql.Rows) (string, error) {
+		var id pulp.ID
+		var typ string
+		err := rows.Scan(&id, &typ)
+		return fmt.Sprintf("<AlternateContentSource (pulp_type=%s): pk=%s>", typ, id), err
+	}, "SELECT id, pulp_type FROM core_acs WHERE remote = ? ORDER BY created, id", remote)
+	if err != nil || users == nil {
+		return err
+	}
+	return errs.Ef(errs.Invalid, `("Cannot delete some instances of model '%s' because they are referenced through protected foreign keys: 'AlternateContentSource.remote'.", {%s})`,
+		model, strings.Join(users, ", "))
 }
 
 func (s *Service) genericRemotes() *rest.Type {
@@ -89,10 +106,11 @@ func (s *Service) remoteChecks() map[string]func(*Remote) []string {
 		}
 	}
 	return map[string]func(*Remote) []string{
-		"url":         func(r *Remote) []string { return report(download.ValidateURL(r.URL, s.ImportPaths)) },
-		"proxy_url":   func(r *Remote) []string { return report(download.ValidateProxy(value(r.ProxyURL), "", "")) },
-		"ca_cert":     pem("ca_cert", func(r *Remote) **string { return &r.CACert }),
-		"client_cert": pem("client_cert", func(r *Remote) **string { return &r.ClientCert }),
+		"url":                  func(r *Remote) []string { return report(download.ValidateURL(r.URL, s.ImportPaths)) },
+		"proxy_url":            func(r *Remote) []string { return report(download.ValidateProxy(value(r.ProxyURL), "", "")) },
+		"download_concurrency": func(r *Remote) []string { return checkNumber(r.Concurrency, 1) },
+		"ca_cert":              pem("ca_cert", func(r *Remote) **string { return &r.CACert }),
+		"client_cert":          pem("client_cert", func(r *Remote) **string { return &r.ClientCert }),
 	}
 }
 
@@ -159,13 +177,37 @@ func (s *Service) Remote(ctx context.Context, q db.Querier, id pulp.ID) (_ *pulp
 	r.CACert, r.ClientCert, r.ClientKey, r.InsecureTLS = value(ca), value(cert), value(key), !tls
 	r.ProxyURL, r.ProxyUsername, r.ProxyPassword, r.Username, r.Password = value(proxy), value(proxyUser), value(proxyPass), value(user), value(pass)
 	if headers != nil {
-		if err := json.Unmarshal([]byte(*headers), &r.Headers); err != nil {
+		if r.Headers, err = headerTexts(*headers); err != nil {
 			return nil, err
 		}
 	}
 	r.Concurrency, r.MaxRetries, r.RateLimit = int(value(concurrency)), int(value(retries)), int(value(rate))
 	r.TotalTimeout, r.ConnectTimeout, r.SockConnectTimeout, r.SockReadTimeout = value(timeouts[0]), value(timeouts[1]), value(timeouts[2]), value(timeouts[3])
 	return &r, nil
+}
+
+// headerTexts reads a remote's headers. As Pulp does, clients may give values that are no text.
+func headerTexts(stored string) ([]map[string]string, error) {
+	var list []map[string]any
+	if err := json.Unmarshal([]byte(stored), &list); err != nil {
+		return nil, err
+	}
+	texts := make([]map[string]string, len(list))
+	for i, h := range list {
+		texts[i] = make(map[string]string, len(h))
+		for name, v := range h {
+			s, ok := v.(string)
+			if !ok {
+				b, err := json.Marshal(v)
+				if err != nil {
+					return nil, err
+				}
+				s = string(b)
+			}
+			texts[i][name] = s
+		}
+	}
+	return texts, nil
 }
 
 func value[T any](p *T) (v T) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 
 	"granary/internal/content/notice"
@@ -21,6 +23,8 @@ type RepositoryType struct {
 	Contents []string
 	// Remotes are the PRN labels of the remotes that may be set; any if nil.
 	Remotes []string
+	// Published says that clients are served publications of its versions, and not the versions themselves.
+	Published bool
 	// PathCheck refuses versions in which files' paths collide.
 	PathCheck bool
 	// Finalize changes a draft before it is completed, or refuses it.
@@ -56,6 +60,9 @@ func DefineRepository[T any](s *Service, r rest.Resource[T], base func(*T) *Repo
 	r.Create, r.Update, r.Delete = rest.Now, rest.Immediate, rest.Task
 	r.Filters = append(r.Filters, s.repositoryFilters()...)
 	r.Ordering = append(slices.Clone(r.Ordering), repositoryOrdering...)
+	r.Checks = withChecks(r.Checks, map[string]func(*T) []string{
+		"retain_repo_versions": func(v *T) []string { return checkNumber(base(v).Retain, 1) },
+	})
 	check, saved, deleting, expand := r.Check, r.Saved, r.Deleting, r.Expand
 	r.Check = func(ctx context.Context, q db.Querier, c *rest.Change[T]) error {
 		if err := s.checkRemoteType(ctx, q, base(c.New), &rt); err != nil || check == nil {
@@ -107,6 +114,24 @@ func DefineRepository[T any](s *Service, r rest.Resource[T], base func(*T) *Repo
 	rt.versions = s.versionType(t.Type)
 	s.repos[r.PulpType] = &rt
 	return t, &rt
+}
+
+// withChecks adds the checks of a family to those of a type, which come first where both have one for a field.
+func withChecks[T any](own, family map[string]func(*T) []string) map[string]func(*T) []string {
+	all := maps.Clone(family)
+	maps.Copy(all, own)
+	return all
+}
+
+// checkNumber says what is wrong with a number that Pulp's clients read into 32 bits.
+func checkNumber(n *int64, least int64) []string {
+	switch {
+	case n != nil && *n < least:
+		return []string{fmt.Sprintf("Ensure this value is greater than or equal to %d.", least)}
+	case n != nil && *n > math.MaxInt32:
+		return []string{fmt.Sprintf("Ensure this value is less than or equal to %d.", math.MaxInt32)}
+	}
+	return nil
 }
 
 func (s *Service) genericRepositories() *rest.Type {

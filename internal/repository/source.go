@@ -2,6 +2,7 @@ package repository
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,17 +29,8 @@ func DefineSource[T any](s *Service, r rest.Resource[T], base func(*T) *Source, 
 	r.Create, r.Update, r.Delete = rest.Now, rest.Immediate, rest.Task
 	r.Filters = append(r.Filters, rest.Text("name", "m.name", rest.NameLookups...)...)
 	r.Ordering = append(slices.Clone(r.Ordering), "last_refreshed", "name", "pk", "pulp_created", "pulp_id", "pulp_last_updated", "pulp_type")
-	r.Checks = map[string]func(*T) []string{"paths": func(v *T) []string {
-		for _, p := range base(v).Paths {
-			if strings.HasPrefix(p, "/") {
-				return []string{"Path cannot start with a slash."}
-			}
-			if slices.Contains(strings.Split(p, "/"), "..") {
-				return []string{"Path cannot lead upwards."}
-			}
-		}
-		return nil
-	}}
+	r.Checks = withChecks(r.Checks, map[string]func(*T) []string{"paths": func(v *T) []string { return checkSourcePaths(base(v).Paths) }})
+	check, saved, deleting, expand := r.Check, r.Saved, r.Deleting, r.Expand
 	r.Check = func(ctx context.Context, q db.Querier, c *rest.Change[T]) error {
 		b := base(c.New)
 		_, label, err := s.remoteLabel(ctx, q, b.Remote)
@@ -52,29 +44,44 @@ func DefineSource[T any](s *Service, r rest.Resource[T], base func(*T) *Source, 
 		if err == nil && pulp.Policy(policy) != pulp.OnDemand {
 			err = errs.Field("remote", "Remote used with alternate content source must have the 'on_demand' policy.")
 		}
-		return err
+		if err != nil || check == nil {
+			return err
+		}
+		return check(ctx, q, c)
 	}
 	r.Saved = func(ctx context.Context, tx *db.Tx, c *rest.Change[T]) error {
-		if b := base(c.New); c.Old == nil || c.Set["paths"] {
-			return s.savePaths(ctx, tx, b)
-		}
-		return nil
-	}
-	r.Deleting = func(ctx context.Context, tx *db.Tx, v *T) error { return s.dropPaths(ctx, tx, base(v).ID, "1 = 1") }
-	r.Expand = func(ctx context.Context, q db.Querier, list []*T) error {
-		for _, v := range list {
-			b := base(v)
-			paths, err := db.Column[string](ctx, q, "SELECT path FROM core_acspath WHERE acs = ? ORDER BY path", b.ID)
-			if err != nil {
+		if c.Old == nil || c.Set["paths"] {
+			if err := s.savePaths(ctx, tx, base(c.New)); err != nil {
 				return err
 			}
-			b.Paths = paths
 		}
-		return nil
+		if saved == nil {
+			return nil
+		}
+		return saved(ctx, tx, c)
+	}
+	r.Deleting = func(ctx context.Context, tx *db.Tx, v *T) error {
+		if err := s.dropPaths(ctx, tx, base(v).ID, "1 = 1"); err != nil || deleting == nil {
+			return err
+		}
+		return deleting(ctx, tx, v)
+	}
+	r.Expand = func(ctx context.Context, q db.Querier, list []*T) error {
+		bases := make([]*Source, len(list))
+		for i, v := range list {
+			bases[i] = base(v)
+		}
+		if err := expandSources(ctx, q, bases); err != nil || expand == nil {
+			return err
+		}
+		return expand(ctx, q, list)
 	}
 	var t rest.Typed[T]
 	r.Actions = append(r.Actions, rest.Action{Name: "refresh", Group: true, Handle: func(ctx context.Context, req *rest.Request) (*rest.Response, error) {
 		v, err := t.Object(ctx, req)
+		if errs.Is(err, errs.NotFound) {
+			return nil, errs.NotFoundModel("AlternateContentSource") // as in Pulp: here it is the family's name
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -86,6 +93,34 @@ func DefineSource[T any](s *Service, r rest.Resource[T], base func(*T) *Source, 
 	}})
 	t = rest.Define(r)
 	return t
+}
+
+func checkSourcePaths(paths []string) []string {
+	for _, p := range paths {
+		if strings.HasPrefix(p, "/") {
+			return []string{"Path cannot start with a slash."}
+		}
+		if slices.Contains(strings.Split(p, "/"), "..") {
+			return []string{"Path cannot lead upwards."}
+		}
+	}
+	return nil
+}
+
+func expandSources(ctx context.Context, q db.Querier, list []*Source) error {
+	byID := make(map[pulp.ID]*Source, len(list))
+	ids := make([]pulp.ID, len(list))
+	for i, b := range list {
+		ids[i], byID[b.ID], b.Paths = b.ID, b, nil
+	}
+	marks, args := db.In(ids)
+	return db.Each(ctx, q, func(rows *sql.Rows) error {
+		var id pulp.ID
+		var path string
+		err := rows.Scan(&id, &path)
+		byID[id].Paths = append(byID[id].Paths, path)
+		return err
+	}, "SELECT acs, path FROM core_acspath WHERE acs IN "+marks+" ORDER BY path", args...)
 }
 
 // savePaths makes a source's paths those of b; none stand for the remote's URL itself.
@@ -141,11 +176,8 @@ func (s *Service) refresh(ctx context.Context, acs pulp.Ref, b *Source, repoType
 	if err != nil {
 		return pulp.ID{}, err
 	}
-	group, err := s.Tasks.NewGroup(ctx, fmt.Sprintf("Refreshing %d alternate content source paths.", len(ids)))
-	if err != nil {
-		return pulp.ID{}, err
-	}
-	for _, id := range ids {
+	specs := make([]task.Spec, len(ids))
+	for i, id := range ids {
 		repo, path, err := s.hiddenRepository(ctx, b, id, repoType)
 		if err != nil {
 			return pulp.ID{}, err
@@ -154,10 +186,16 @@ func (s *Service) refresh(ctx context.Context, acs pulp.Ref, b *Source, repoType
 		if path != "" {
 			url = pulp.JoinURL(url, path)
 		}
-		spec := sync(Refresh{Repository: repo, Remote: b.Remote, URL: url})
+		specs[i] = sync(Refresh{Repository: repo, Remote: b.Remote, URL: url})
+		specs[i].Exclusive = []string{s.repositoryRef(&Repository{Base: rest.Base{ID: repo}, PulpType: repoType}).PRN()}
+		specs[i].Shared = []string{remoteRef.PRN(), acs.PRN()}
+	}
+	group, err := s.Tasks.NewGroup(ctx, fmt.Sprintf("Refreshing %d alternate content source paths.", len(ids)))
+	if err != nil {
+		return pulp.ID{}, err
+	}
+	for _, spec := range specs {
 		spec.Group = group
-		spec.Exclusive = []string{s.repositoryRef(&Repository{Base: rest.Base{ID: repo}, PulpType: repoType}).PRN()}
-		spec.Shared = []string{remoteRef.PRN(), acs.PRN()}
 		if _, err := s.Tasks.Dispatch(ctx, spec); err != nil {
 			return pulp.ID{}, err
 		}

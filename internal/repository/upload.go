@@ -101,6 +101,9 @@ func chunks(ctx context.Context, q db.Querier, upload pulp.ID) ([]chunk, error) 
 
 func (s *Service) chunkKey(id pulp.ID) string { return s.UploadDir + "/" + id.String() }
 
+// chunkLock is shared by those who store chunks; who holds it alone sees no chunk's file without its row but a stray.
+const chunkLock = "upload chunks"
+
 var contentRange = regexp.MustCompile(`^bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)$`)
 
 // putChunk takes one piece. A piece at the place of an earlier one replaces it; pieces that overlap otherwise are refused.
@@ -128,14 +131,21 @@ func (s *Service) putChunk(ctx context.Context, r *rest.Request) (*rest.Response
 	case in.SHA256 != nil && *in.SHA256 != in.File.Stage.Digests()[pulp.SHA256]:
 		return nil, errs.List("Checksum does not match chunk upload.")
 	}
-	if err := in.File.Stage.Commit(ctx, s.chunkKey(c.id)); err != nil {
-		return nil, err
-	}
-	if err := s.DB.Update(ctx, func(tx *db.Tx) error { return s.saveChunk(ctx, tx, u.ID, c) }); err != nil {
+	err = s.DB.Hold(ctx, []db.Lock{{Name: chunkLock, Shared: true}}, func(ctx context.Context) error {
+		if err := in.File.Stage.Commit(ctx, s.chunkKey(c.id)); err != nil {
+			return err
+		}
+		err := s.DB.Update(ctx, func(tx *db.Tx) error { return s.saveChunk(ctx, tx, u.ID, c) })
 		if db.IsForeignKey(err) { // it was deleted meanwhile
 			err = errs.NotFoundModel(s.Uploads.Model)
 		}
-		return nil, errors.Join(err, s.Blobs.Delete(ctx, s.chunkKey(c.id)))
+		if err != nil {
+			err = errors.Join(err, s.Blobs.Delete(ctx, s.chunkKey(c.id)))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	if u, err = s.Uploads.Get(ctx, s.DB, u.ID); err != nil {
 		return nil, err

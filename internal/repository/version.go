@@ -636,24 +636,28 @@ func (s *Service) protected(ctx context.Context, q db.Querier, repo pulp.ID) (ma
 	for _, id := range ids {
 		safe[id] = true
 	}
-	followers, err := db.Exists(ctx, q, "SELECT 1 FROM core_distribution WHERE repository = ?", repo)
+	followers, err := db.Exists(ctx, q, "SELECT 1 FROM core_distribution WHERE repository = ? AND NOT checkpoint", repo)
 	if err != nil || !followers {
 		return safe, err
 	}
-	served, err := db.Column[pulp.ID](ctx, q, "SELECT v.id FROM core_repositoryversion v JOIN core_publication p ON p.repository_version = v.id AND p.complete"+
-		" WHERE v.repository = ? AND v.complete ORDER BY v.number DESC LIMIT 1", repo)
+	r, err := s.Repository(ctx, q, repo)
 	if err != nil {
 		return nil, err
 	}
-	if len(served) == 0 {
+	if rt := s.repos[r.PulpType]; rt == nil || !rt.Published {
 		latest, err := s.Latest(ctx, q, repo)
 		if err != nil {
 			return nil, err
 		}
-		served = []pulp.ID{latest.ID}
+		safe[latest.ID] = true
+		return safe, nil
 	}
-	safe[served[0]] = true
-	return safe, nil
+	published, err := db.Column[pulp.ID](ctx, q, "SELECT v.id FROM core_repositoryversion v WHERE v.repository = ? AND v.complete"+
+		" AND EXISTS (SELECT 1 FROM core_publication p WHERE p.repository_version = v.id AND p.complete) ORDER BY v.number DESC LIMIT 1", repo)
+	for _, id := range published {
+		safe[id] = true
+	}
+	return safe, err
 }
 
 // holdVersions keeps distributions from beginning to serve a version, or a publication of one, until the transaction ends:

@@ -79,7 +79,7 @@ func (p *file) defineRepositories() (rest.Typed[Repository], *repository.Reposit
 		Checks:  map[string]func(*Repository) []string{"manifest": func(r *Repository) []string { return checkManifest(r.Manifest) }},
 		Actions: []rest.Action{{Name: "sync", Request: repository.SyncInput{}, RequestSchema: "RepositorySyncURL", Task: true, Handle: p.sync}},
 	}, func(r *Repository) *repository.Repository { return &r.Repository }, repository.RepositoryType{
-		Contents: []string{pulpType}, Remotes: []string{"file.fileremote"}, PathCheck: true, Completed: p.autopublish,
+		Contents: []string{pulpType}, Remotes: []string{"file.fileremote"}, Published: true, PathCheck: true, Completed: p.autopublish,
 	})
 }
 
