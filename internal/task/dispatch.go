@@ -222,6 +222,14 @@ func forShare(tx *db.Tx) string {
 	return ""
 }
 
+// forUpdate keeps others away from a query's rows until the transaction ends, but for references to them.
+func forUpdate(tx *db.Tx) string {
+	if tx.Engine() == db.PostgreSQL {
+		return " FOR NO KEY UPDATE"
+	}
+	return ""
+}
+
 func orNull(n int64) any {
 	if n == 0 {
 		return nil

@@ -58,8 +58,10 @@ var errNotOurs = errs.E(errs.Conflict, "The task is no longer this worker's.")
 
 // Fence fails, and so the transaction with it, when the task is no longer this process's. Whoever makes the work of a
 // task visible, as the step that completes a version does, calls it first.
-func (j *Job) Fence(ctx context.Context, tx *db.Tx) error {
-	ok, err := db.Exists(ctx, tx, "SELECT 1 FROM core_task WHERE id = ? AND owner = ?"+forShare(tx), j.Task.ID, j.owner)
+func (j *Job) Fence(ctx context.Context, tx *db.Tx) error { return j.fence(ctx, tx, forShare(tx)) }
+
+func (j *Job) fence(ctx context.Context, tx *db.Tx, lock string) error {
+	ok, err := db.Exists(ctx, tx, "SELECT 1 FROM core_task WHERE id = ? AND owner = ?"+lock, j.Task.ID, j.owner)
 	if err == nil && !ok {
 		err = errNotOurs
 	}
@@ -69,7 +71,7 @@ func (j *Job) Fence(ctx context.Context, tx *db.Tx) error {
 // Created notes, in the transaction that makes it, an object as made by this task, behind those that it made before. It fails
 // when the task is no longer this process's.
 func (j *Job) Created(ctx context.Context, tx *db.Tx, ref pulp.Ref) error {
-	if err := j.Fence(ctx, tx); err != nil {
+	if err := j.fence(ctx, tx, forUpdate(tx)); err != nil { // one at a time, for the ordinal
 		return err
 	}
 	_, err := tx.Exec(ctx, `INSERT INTO core_createdresource (task, ordinal, type, key)
@@ -83,7 +85,7 @@ func (j *Job) AddLock(ctx context.Context, tx *db.Tx, resource string) error {
 	if err := guard(ctx, tx, mine); err != nil {
 		return err
 	}
-	if err := j.Fence(ctx, tx); err != nil {
+	if err := j.fence(ctx, tx, forUpdate(tx)); err != nil {
 		return err
 	}
 	if busy, err := blocked(ctx, tx, mine); err != nil {

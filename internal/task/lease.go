@@ -2,7 +2,6 @@ package task
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,8 +73,8 @@ func appIDs(apps []App) []pulp.ID {
 }
 
 // Heartbeat registers an app, renews its lease each third of its TTL until ctx ends, and takes it away. Where others took the app for
-// dead, it registers again. It is for roles that run no Queue. Where both are in one process on SQLite, start it after
-// [Queue.Run], which takes all apps that are there before it for dead.
+// dead, it registers again. It is for roles that run no Queue. Where both are in one process on SQLite, it comes after [New]: the
+// queue takes all apps that were there before it for dead.
 func Heartbeat(ctx context.Context, d *db.DB, clock pulp.Clock, app App) (err error) {
 	defer errs.Wrap(&err, "heartbeat of %s", app.Name)
 	if app.ID.IsZero() {
@@ -197,14 +196,11 @@ func (q *Queue) keepLease(ctx context.Context) {
 			q.stopTasks(errLease)
 		}
 		if lost && err == nil {
-			// Under other ids, so that nobody can mistake the new ones for those whose tasks were taken away.
-			old := q.own()
+			// Under other ids, so that nobody can mistake the new ones for those whose tasks were taken away. The old ones run out, which
+			// gives the aborted tasks time to stop.
 			if err := q.register(ctx); err != nil {
 				q.warn(ctx, "register again", err)
 				continue
-			}
-			if err := removeApps(ctx, q.db, old); err != nil {
-				q.warn(ctx, "register again", err)
 			}
 			renewed, lost, delay = start, false, ttl/3
 		}
@@ -213,10 +209,10 @@ func (q *Queue) keepLease(ctx context.Context) {
 
 // recover ends what dead processes left, at the start of this one.
 func (q *Queue) recover(ctx context.Context) error {
-	if q.db.Engine() == db.SQLite { // there is no other process
+	if q.db.Engine() == db.SQLite { // there is no other process: what is older than this queue is dead
 		in, args := db.In(appIDs(q.own()))
 		err := q.db.Update(ctx, func(tx *db.Tx) error {
-			_, err := tx.Exec(ctx, "DELETE FROM core_appstatus WHERE id NOT IN "+in, args...)
+			_, err := tx.Exec(ctx, "DELETE FROM core_appstatus WHERE created < ? AND id NOT IN "+in, append([]any{q.made}, args...)...)
 			return err
 		})
 		if err != nil {
@@ -331,10 +327,8 @@ func (q *Queue) housekeep(ctx context.Context) {
 			return
 		case <-time.After(q.ttl() / 3):
 		}
-		if q.db.Engine() == db.PostgreSQL {
-			if err := q.sweep(ctx); err != nil {
-				q.warn(ctx, "look for lost tasks", err)
-			}
+		if err := q.sweep(ctx); err != nil {
+			q.warn(ctx, "look for lost tasks", err)
 		}
 		if time.Since(checked) > recheckEvery {
 			checked = time.Now()
@@ -373,9 +367,39 @@ func (q *Queue) removeOldTempDirs(ctx context.Context) error {
 	return nil
 }
 
-// canceling lists the tasks of this process that someone wants to stop.
-func (q *Queue) canceling(ctx context.Context) ([]pulp.ID, error) {
+// lookAtOwn stops the tasks of this process that are canceling, in case the notification was lost, and ends those that it owns but does not
+// run: when the connection breaks during a commit, the claim may have been made though it seemed to fail.
+func (q *Queue) lookAtOwn(ctx context.Context) error {
 	in, args := db.In(appIDs(q.own()))
-	return db.All(ctx, q.db, func(rows *sql.Rows) (id pulp.ID, err error) { err = rows.Scan(&id); return id, err },
-		"SELECT id FROM core_task WHERE state = 'canceling' AND owner IN "+in, args...)
+	tasks, err := db.All(ctx, q.db, scanTask, "SELECT "+columns+" FROM core_task WHERE owner IN "+in, args...)
+	if err != nil {
+		return err
+	}
+	var lost []*Task
+	absent := map[pulp.ID]time.Time{}
+	q.mu.Lock()
+	for _, t := range tasks {
+		if j := q.running[t.ID]; j != nil {
+			if t.State == Canceling {
+				j.cancel(errCanceled)
+			}
+			continue
+		}
+		since, ok := q.absent[t.ID]
+		if !ok {
+			since = time.Now()
+		}
+		absent[t.ID] = since
+		if time.Since(since) > q.cfg.TTL {
+			lost = append(lost, t)
+		}
+	}
+	q.absent = absent
+	q.mu.Unlock()
+	for _, t := range lost {
+		if err := q.endLost(ctx, t, t.Owner); err != nil {
+			return err
+		}
+	}
+	return nil
 }

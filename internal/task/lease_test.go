@@ -239,11 +239,13 @@ func TestLostLease(t *testing.T) {
 
 func TestOwners(t *testing.T) {
 	runEach(t, scenarios{
-		"Fence":    testFence,
-		"Shutdown": testShutdown,
-		"Burst":    testBurst,
-		"Versions": testVersions,
-		"Apps":     testApps,
+		"Unclaimed": testUnclaimed,
+		"WakeUps":   testWakeUps,
+		"Fence":     testFence,
+		"Shutdown":  testShutdown,
+		"Burst":     testBurst,
+		"Versions":  testVersions,
+		"Apps":      testApps,
 	})
 }
 
@@ -469,5 +471,47 @@ func TestRunNeedsSomebody(t *testing.T) {
 	e := newEnv(t, dbtest.Open(t, dbtest.SQLite(t)))
 	if err := task.New(task.Config{DB: e.db, Keys: testKeys(), Clock: time.Now}).Run(e.ctx); err == nil {
 		t.Error("Run = nil, want an error")
+	}
+}
+
+// testUnclaimed: a claim that was committed, though the process did not learn of it, does not leave a task running for ever.
+func testUnclaimed(e *env) {
+	cfg := e.config()
+	cfg.TTL = 300 * time.Millisecond
+	q := e.start(cfg)
+	spec := q.spec(nothing)
+	spec.Versions, spec.Exclusive = map[string]string{"core": "99"}, []string{"A"}
+	got := q.dispatch(e.ctx, spec)
+	behind := q.spec(nothing)
+	behind.Exclusive = []string{"A"}
+	next := q.dispatch(e.ctx, behind)
+	err := e.db.Update(e.ctx, func(tx *db.Tx) error {
+		_, err := tx.Exec(e.ctx, "UPDATE core_task SET state = 'running', started_at = 1, owner = (SELECT id FROM core_appstatus WHERE name = '1@test') WHERE id = ?", got.ID)
+		return err
+	})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if got := q.wait(got, task.Failed); string(got.Error) != `{"reason":"Worker has gone missing."}` {
+		e.t.Errorf("error = %s", got.Error)
+	}
+	q.wait(next, task.Completed)
+}
+
+// testWakeUps: workers, on PostgreSQL also of other processes, learn of a task at once and not when they next look by themselves.
+func testWakeUps(e *env) {
+	q := e.start(e.config())
+	from := q
+	if e.db.Engine() == db.PostgreSQL {
+		cfg := e.config()
+		from = e.idle(cfg) // it does not run, and is another "process"
+	}
+	start := time.Now()
+	for range 20 {
+		t := from.dispatch(e.ctx, q.spec(nothing))
+		e.eventually("the task is run", func() bool { return e.state(t) == task.Completed })
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		e.t.Errorf("20 tasks took %v", took)
 	}
 }

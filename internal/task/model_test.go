@@ -89,6 +89,8 @@ func TestModel(t *testing.T) {
 
 		var wg, checks sync.WaitGroup
 		done := make(chan struct{})
+		stopChecks := sync.OnceFunc(func() { close(done); checks.Wait() })
+		defer stopChecks()
 		checks.Go(func() {
 			for {
 				e.checkInvariants()
@@ -141,8 +143,7 @@ func TestModel(t *testing.T) {
 			n, err := db.Value[int](e.ctx, e.db, "SELECT count(*) FROM core_task WHERE finished_at IS NULL")
 			return err == nil && n == 0
 		})
-		close(done)
-		checks.Wait()
+		stopChecks()
 		close(ids)
 
 		mu.Lock()

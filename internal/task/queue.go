@@ -70,6 +70,7 @@ type Config struct {
 // A Queue dispatches tasks and runs them. Its methods may be used by many goroutines.
 type Queue struct {
 	cfg   Config
+	made  pulp.Time
 	db    *db.DB
 	log   *slog.Logger
 	kinds map[string]Kind
@@ -88,6 +89,7 @@ type Queue struct {
 	apps     []App                 // the rows of core_appstatus that are this process
 	running  map[pulp.ID]*Job      // what runs here
 	canceled map[pulp.ID]time.Time // cancelations of tasks that did not run here when they came; they may be about to
+	absent   map[pulp.ID]time.Time // when this process was first found to own a task that does not run here
 	waiters  map[pulp.ID][]chan struct{}
 	unfit    map[string]bool // least versions that this process does not have
 	timers   []*time.Timer
@@ -105,7 +107,7 @@ func New(cfg Config) *Queue {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	q := &Queue{
-		cfg: cfg, db: cfg.DB, log: cfg.Log,
+		cfg: cfg, made: cfg.Clock.Now(), db: cfg.DB, log: cfg.Log,
 		kinds:    map[string]Kind{},
 		wake:     make(chan struct{}, max(1, cfg.Workers)),
 		tell:     make(chan struct{}, 1),
@@ -114,6 +116,7 @@ func New(cfg Config) *Queue {
 		ready:    make(chan struct{}),
 		running:  map[pulp.ID]*Job{},
 		canceled: map[pulp.ID]time.Time{},
+		absent:   map[pulp.ID]time.Time{},
 		waiters:  map[pulp.ID][]chan struct{}{},
 		unfit:    map[string]bool{},
 	}
@@ -270,6 +273,12 @@ func (q *Queue) tellReady(ctx context.Context, tx *db.Tx, n int64) error {
 		case q.tell <- struct{}{}:
 		default: // one is due already
 		}
+		q.mu.Lock()
+		live := q.live
+		q.mu.Unlock()
+		if !live {
+			q.tellNow(ctx) // nobody else does
+		}
 	})
 	return nil
 }
@@ -282,9 +291,13 @@ func (q *Queue) tellOthers(ctx context.Context) {
 			return
 		case <-q.tell:
 		}
-		if err := q.db.Update(ctx, func(tx *db.Tx) error { return tx.Notify(ctx, wakeChannel, "") }); err != nil {
-			q.warn(ctx, "tell others of ready tasks", err)
-		}
+		q.tellNow(ctx)
+	}
+}
+
+func (q *Queue) tellNow(ctx context.Context) {
+	if err := q.db.Update(ctx, func(tx *db.Tx) error { return tx.Notify(ctx, wakeChannel, "") }); err != nil {
+		q.warn(ctx, "tell others of ready tasks", err)
 	}
 }
 
@@ -303,13 +316,8 @@ func (q *Queue) poll(ctx context.Context) {
 		}
 		delay = min(2*delay, every)
 		q.forgetCancelations()
-		ids, err := q.canceling(ctx)
-		if err != nil {
-			q.warn(ctx, "look for canceled tasks", err)
-			continue
-		}
-		for _, id := range ids {
-			q.stopTask(id, errCanceled)
+		if err := q.lookAtOwn(ctx); err != nil {
+			q.warn(ctx, "look at running tasks", err)
 		}
 		if q.cfg.Workers > 0 {
 			ready, err := db.Exists(ctx, q.db, readyQuery)

@@ -323,6 +323,15 @@ func testLifeOfATask(e *env) {
 				return nil, err
 			}
 		}
+		var wg sync.WaitGroup
+		for range 8 { // at once, in any order
+			wg.Go(func() {
+				if err := e.db.Update(ctx, func(tx *db.Tx) error { return j.Created(ctx, tx, pulp.RefTo("core.artifact", pulp.NewID())) }); err != nil {
+					e.t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
 		return map[string]int{"n": 1}, nil
 	})
 	spec.Exclusive = []string{repo.PRN(), "", "pdrn:x:distributions", repo.PRN()}
@@ -334,7 +343,7 @@ func testLifeOfATask(e *env) {
 	if want := []string{repo.PRN(), "pdrn:x:distributions", "shared:prn:file.fileremote:1", domain}; fmt.Sprint(got.Reserved) != fmt.Sprint(want) {
 		e.t.Errorf("reserved = %v, want %v", got.Reserved, want)
 	}
-	if fmt.Sprint(got.Resources) != fmt.Sprint([]pulp.Ref{ver, repo}) {
+	if len(got.Resources) != 10 || fmt.Sprint(got.Resources[:2]) != fmt.Sprint([]pulp.Ref{ver, repo}) {
 		e.t.Errorf("created resources = %v, want %v and %v in this order", got.Resources, ver, repo)
 	}
 	if string(got.Result) != `{"n":1}` || got.Error != nil || got.User != 1 || got.CID != "cid-of-the-request" || !got.Owner.IsZero() {

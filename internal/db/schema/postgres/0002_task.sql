@@ -64,7 +64,7 @@ CREATE INDEX core_task_blocked ON core_task (seq) WHERE state = 'waiting' AND un
 CREATE TABLE core_tasklock (
     resource text COLLATE "C" NOT NULL,
     exclusive boolean NOT NULL,
-    seq bigint NOT NULL,
+    seq bigint NOT NULL REFERENCES core_task (seq) ON DELETE CASCADE,
     PRIMARY KEY (resource, exclusive, seq)
 );
 CREATE INDEX core_tasklock_seq ON core_tasklock (seq);

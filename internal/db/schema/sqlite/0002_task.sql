@@ -64,7 +64,7 @@ CREATE INDEX core_task_blocked ON core_task (seq) WHERE state = 'waiting' AND un
 CREATE TABLE core_tasklock (
     resource TEXT NOT NULL,
     exclusive INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
+    seq INTEGER NOT NULL REFERENCES core_task (seq) ON DELETE CASCADE,
     PRIMARY KEY (resource, exclusive, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX core_tasklock_seq ON core_tasklock (seq);
