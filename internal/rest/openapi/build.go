@@ -143,7 +143,7 @@ func (b *builder) resource(t *rest.Type) {
 		})
 	}
 	if t.Creates() {
-		made := taskAnswer(b)
+		made := b.taskAnswer()
 		if status := t.CreateStatus; status != 0 || t.Create == rest.Now {
 			made = answer{status: cmp.Or(status, http.StatusCreated), schema: b.answer(t, false)}
 		}
@@ -158,7 +158,7 @@ func (b *builder) resource(t *rest.Type) {
 	if t.Update != rest.Off {
 		answers := []answer{{status: http.StatusOK, schema: b.answer(t, false)}}
 		if t.Update != rest.Now {
-			answers = append(answers, taskAnswer(b))
+			answers = append(answers, b.taskAnswer())
 		}
 		add(operation{place: object, method: "put", verb: "update", body: b.define(requestName, request, t.Fields), answers: answers})
 		add(operation{place: object, method: "patch", verb: "partial_update", body: b.define(requestName, patch, t.Fields), answers: answers})
@@ -166,7 +166,7 @@ func (b *builder) resource(t *rest.Type) {
 	if t.Delete != rest.Off {
 		gone := answer{status: http.StatusNoContent}
 		if t.Delete != rest.Now {
-			gone = taskAnswer(b)
+			gone = b.taskAnswer()
 		}
 		add(operation{place: object, method: "delete", verb: "delete", answers: []answer{gone}})
 	}
@@ -255,9 +255,9 @@ func (b *builder) action(at place, a *rest.Action, t *rest.Type) operation {
 	done := answer{status: http.StatusOK, media: a.Media}
 	switch {
 	case a.Task:
-		done = taskAnswer(b)
+		done = b.taskAnswer()
 	case a.Group:
-		done = groupAnswer(b)
+		done = b.groupAnswer()
 	case a.Response != nil:
 		done.schema = b.define(cmp.Or(a.ResponseName, schemaName(a.Response)), response, rest.FieldsOf(a.Response))
 	case a.ResponseName != "":
@@ -309,8 +309,8 @@ func (b *builder) page(t *rest.Type) mapping {
 	return ref(name)
 }
 
-func taskAnswer(b *builder) answer  { return b.accepted("AsyncOperationResponse", "task") }
-func groupAnswer(b *builder) answer { return b.accepted("TaskGroupOperationResponse", "task_group") }
+func (b *builder) taskAnswer() answer  { return b.accepted("AsyncOperationResponse", "task") }
+func (b *builder) groupAnswer() answer { return b.accepted("TaskGroupOperationResponse", "task_group") }
 
 func (b *builder) accepted(schema, field string) answer {
 	b.schemas[schema] = mapping{
