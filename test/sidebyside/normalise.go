@@ -126,7 +126,7 @@ func (n *normaliser) placeholder(id, kind string) string {
 
 // Objects under mapKeys and lists under setKeys come in an order of the database's.
 var (
-	mapKeys = []string{"result", "versions", "pulp_labels"}
+	mapKeys = []string{"error", "result", "versions", "pulp_labels"}
 	setKeys = []string{"progress_reports"}
 )
 

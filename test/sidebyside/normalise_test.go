@@ -65,7 +65,7 @@ differs: body.theirs (x)
 		"progress_reports": [{"message": "B"}, {"message": "A"}]
 	}`)
 	want := decode(t, `{
-		"b": 1, "a": 2, "id": "<number>", "logging_cid": "<correlation id>", "error": {"traceback": "<traceback>", "description": "d"},
+		"b": 1, "a": 2, "id": "<number>", "logging_cid": "<correlation id>", "error": {"description": "d", "traceback": "<traceback>"},
 		"theirs": "/api/v3/tasks/<tasks-1>/",
 		"ours": "/api/v3/tasks/<tasks-1>/",
 		"storage": [{"free": "<any>"}],

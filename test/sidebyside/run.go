@@ -41,7 +41,7 @@ const (
 )
 
 // Run executes a scenario, removes what it made, and returns the normalised answers.
-// When a step can't be done (a capture finds nothing, a task does not end) the answers up to there come with the error.
+// A step that can't be done (a capture found nothing, a task does not end) is an error, and the others are done all the same.
 func (r *Runner) Run(ctx context.Context, s *Scenario) (*Transcript, error) {
 	run := &execution{runner: r, norm: newNormaliser(), vars: map[string]string{}, files: map[string][]byte{}, over: make(chan struct{})}
 	upstream := httptest.NewServer(http.HandlerFunc(run.upstream))
@@ -54,11 +54,11 @@ func (r *Runner) Run(ctx context.Context, s *Scenario) (*Transcript, error) {
 	var failed error
 	for _, step := range s.Steps {
 		answer, err := run.step(ctx, step)
-		if answer != nil {
-			t.Answers = append(t.Answers, answer)
-		}
+		t.Answers = append(t.Answers, answer)
 		if err != nil {
-			failed = fmt.Errorf("%s.txt:%d: %w", s.Name, step.Line, err)
+			failed = errors.Join(failed, fmt.Errorf("%s.txt:%d: %w", s.Name, step.Line, err))
+		}
+		if ctx.Err() != nil {
 			break
 		}
 	}

@@ -195,6 +195,17 @@ func TestRunFails(t *testing.T) {
 	}
 }
 
+// One step that fails does not hide what the others would tell.
+func TestRunGoesOn(t *testing.T) {
+	got, err := run(t, &fakeServer{}, "GET /a\ncapture: c = body.d\n\nGET $c\n\nGET /b\n")
+	if err == nil || !strings.Contains(err.Error(), "x.txt:1:") || !strings.Contains(err.Error(), "x.txt:4:") {
+		t.Errorf("Run = %v, want errors of the lines 1 and 4", err)
+	}
+	if len(got.Answers) != 3 || got.Answers[0] == nil || got.Answers[1] != nil || got.Answers[2] == nil {
+		t.Errorf("Run gave %v, want the first and the third answer", got.Answers)
+	}
+}
+
 // The upstream serves the scenario's files, and what hangs ends with the run.
 func TestUpstream(t *testing.T) {
 	var wg sync.WaitGroup
