@@ -304,7 +304,9 @@ func repositories(tb testing.TB, r *remote) (one, list string) {
 	return one, api + "repositories/file/file/?limit=100&name__startswith=" + prefix
 }
 
-func publish(tb testing.TB, s *binary.Server, size int) { publishAs(tb, &remote{url: s.URL}, "bench", size) }
+func publish(tb testing.TB, s *binary.Server, size int) {
+	publishAs(tb, &remote{url: s.URL}, "bench", size)
+}
 
 func publishOn(tb testing.TB, r *remote, size int) string {
 	base := fmt.Sprintf("bench%d", time.Now().UnixNano())
