@@ -35,6 +35,20 @@ func both(t *testing.T, f func(w *world)) {
 	dbtest.Run(t, func(t *testing.T, d *db.DB) { f(newWorld(t, d)) })
 }
 
+// twoProcesses runs a test on both engines, on PostgreSQL with two processes of one server.
+func twoProcesses(t *testing.T, f func(w [2]*world)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) {
+		w := newWorld(t, dbtest.Open(t, dbtest.SQLite(t)))
+		f([2]*world{w, w})
+	})
+	t.Run("postgres", func(t *testing.T) {
+		cfg := dbtest.Postgres(t)
+		w := newWorld(t, dbtest.Open(t, cfg))
+		f([2]*world{w, {w.Another(dbtest.Open(t, cfg), w.Allowed, file.Plugin())}})
+	})
+}
+
 func newWorld(t testing.TB, d *db.DB) *world {
 	t.Helper()
 	return &world{repositorytest.New(t, d, file.Plugin())}

@@ -38,16 +38,20 @@ type World struct {
 	Media string     // the store's folder
 	Call  *pulp.Call // of the requests; tests may change it
 
+	Allowed []pulp.Algorithm // the digests that artifacts have
+
 	dirs  dirs
 	ahead *atomic.Int64 // how much later it is than the real clock says, in nanoseconds
 }
 
 type dirs struct{ media, temp, key string }
 
-// New makes a world on an empty database. It runs until the test ends.
+// New makes a world on an empty database, in which all digests are allowed. It runs until the test ends.
 func New(tb testing.TB, d *db.DB, plugins ...plugin.Plugin) *World {
 	tb.Helper()
-	w := &World{TB: tb, DB: d, dirs: dirs{tb.TempDir(), tb.TempDir(), filepath.Join(tb.TempDir(), "key")}, ahead: &atomic.Int64{}}
+	w := &World{
+		TB: tb, DB: d, Allowed: pulp.Algorithms[:], dirs: dirs{tb.TempDir(), tb.TempDir(), filepath.Join(tb.TempDir(), "key")}, ahead: &atomic.Int64{},
+	}
 	ctx := tb.Context()
 	schemas := []db.Schema{schema.Core()}
 	for _, p := range plugins {
@@ -81,10 +85,11 @@ func New(tb testing.TB, d *db.DB, plugins ...plugin.Plugin) *World {
 	return w
 }
 
-// Another makes a second process of the same server: with the same store, and the same database opened once more.
-func (w *World) Another(d *db.DB, plugins ...plugin.Plugin) *World {
+// Another makes a second process of the same server, in which only some digests are allowed: with the same store, and the same
+// database, perhaps opened once more.
+func (w *World) Another(d *db.DB, allowed []pulp.Algorithm, plugins ...plugin.Plugin) *World {
 	w.Helper()
-	other := &World{TB: w.TB, DB: d, dirs: w.dirs, ahead: w.ahead, Call: w.Call}
+	other := &World{TB: w.TB, DB: d, Allowed: allowed, dirs: w.dirs, ahead: w.ahead, Call: w.Call}
 	other.assemble(plugins)
 	return other
 }
@@ -101,9 +106,8 @@ func (w *World) assemble(plugins []plugin.Plugin) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	allowed := pulp.Algorithms[:]
 	w.Media = w.dirs.media
-	if w.Blobs, err = blobfile.New(w.dirs.media, w.dirs.temp, allowed); err != nil {
+	if w.Blobs, err = blobfile.New(w.dirs.media, w.dirs.temp, w.Allowed); err != nil {
 		w.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
@@ -117,10 +121,10 @@ func (w *World) assemble(plugins []plugin.Plugin) {
 		Stage: func(ctx context.Context) (blob.Stage, error) { return w.Blobs.Stage(ctx) },
 	})
 	w.Repos = repository.New(repository.Config{
-		DB: w.DB, API: w.API, Tasks: w.Tasks, Blobs: w.Blobs, Log: log, Now: w.Now, Allowed: allowed, ImportPaths: []string{w.dirs.temp},
+		DB: w.DB, API: w.API, Tasks: w.Tasks, Blobs: w.Blobs, Log: log, Now: w.Now, Allowed: w.Allowed, ImportPaths: []string{w.dirs.temp},
 		UploadDir: "upload", ContentOrigin: "http://content", ContentPrefix: "/pulp/content/", OrphanAge: 24 * time.Hour,
 		Download: func(r pulp.Remote) (*download.Client, error) {
-			return download.New(r, download.Options{Allowed: allowed, ImportPaths: []string{w.dirs.temp}, MaxRetries: 1, Log: log, Sleep: func(context.Context, time.Duration) error { return nil }})
+			return download.New(r, download.Options{Allowed: w.Allowed, ImportPaths: []string{w.dirs.temp}, MaxRetries: 1, Log: log, Sleep: func(context.Context, time.Duration) error { return nil }})
 		},
 	})
 	w.API.Add(w.Repos.Types()...)

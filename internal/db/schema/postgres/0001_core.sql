@@ -63,8 +63,8 @@ CREATE INDEX core_artifact_created ON core_artifact (domain, created);
 CREATE INDEX core_artifact_md5 ON core_artifact (md5);
 CREATE INDEX core_artifact_sha1 ON core_artifact (sha1);
 CREATE INDEX core_artifact_sha224 ON core_artifact (sha224);
-CREATE UNIQUE INDEX core_artifact_sha384 ON core_artifact (domain, sha384);
-CREATE UNIQUE INDEX core_artifact_sha512 ON core_artifact (domain, sha512);
+CREATE INDEX core_artifact_sha384 ON core_artifact (domain, sha384);
+CREATE INDEX core_artifact_sha512 ON core_artifact (domain, sha512);
 
 CREATE TABLE core_upload (
     id uuid PRIMARY KEY,
