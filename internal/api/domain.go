@@ -154,7 +154,7 @@ type migration struct {
 func (a *API) defineDomains() rest.Typed[Domain] {
 	return rest.Define(rest.Resource[Domain]{
 		App: "core", Model: "Domain", Path: "domains", Table: "core_domain", Global: true,
-		Create: rest.Now, Update: rest.Immediate, Delete: rest.Immediate,
+		Create: rest.Now, Update: rest.Immediate, Delete: rest.Immediate, LaxFields: true,
 		Filters: append(rest.Text("name", "m.name", rest.NameLookups...), rest.LabelSelect()),
 		Ordering: []string{
 			"description", "hide_guarded_distributions", "name", "pk", "pulp_created", "pulp_id", "pulp_labels", "pulp_last_updated",

@@ -77,7 +77,8 @@ func (a *API) defineTasks() rest.Typed[Task] {
 		rest.LinkTo("task_group", "m.task_group", "core.taskgroup", false),
 		{Name: "created_resources", Param: rest.Param{Type: "string", Format: "uuid"}, Where: whereCreated},
 	}
-	filters = append(filters, rest.Choice("state", "m.state", states, "in", "ne")...)
+	filters = append(filters, rest.Choice("state", "m.state", states, "ne")...)
+	filters = append(filters, rest.Text("state", "m.state", "in")[1]) // as Pulp does: any text will do
 	filters = append(filters, rest.Text("name", "m.name", "contains", "in", "ne")...)
 	filters = append(filters, rest.Text("logging_cid", "m.logging_cid", "contains")...)
 	for name, column := range map[string]string{"pulp_created": "created", "unblocked_at": "unblocked_at", "started_at": "started_at", "finished_at": "finished_at"} {
@@ -234,6 +235,7 @@ func (a *API) cancelTask(ctx context.Context, r *rest.Request) (*rest.Response, 
 	if t, err = a.tasks.Get(ctx, a.DB, t.ID); err != nil {
 		return nil, err
 	}
+	t.User = nil // as Pulp does: created_by is told by GET alone
 	body, err := a.tasks.JSON(ctx, a.DB, t)
 	return &rest.Response{Status: status, Body: body}, err
 }

@@ -273,6 +273,19 @@ func sameJSON(got, want string) bool {
 	return json.Unmarshal([]byte(got), &x) == nil && json.Unmarshal([]byte(want), &y) == nil && cmp.Equal(x, y)
 }
 
+// ordered checks the order of an object's fields.
+func (w *world) ordered(body string, names ...string) {
+	w.Helper()
+	at := 0
+	for _, name := range names {
+		i := strings.Index(body[at:], `"`+name+`":`)
+		if i < 0 {
+			w.Fatalf("%s is not where it should be in %s", name, body)
+		}
+		at += i
+	}
+}
+
 // An object is a decoded one.
 type object map[string]any
 

@@ -114,10 +114,8 @@ func refsOf(v reflect.Value) []pulp.Ref {
 	return v.Interface().([]pulp.Ref)
 }
 
-// A selection is what fields= and exclude_fields= leave of an object; nil means all.
-type selection map[string]bool
-
-func (s selection) has(name string) bool { return s == nil || s[name] }
+// A selection is what a query leaves of an object's fields, in the order in which they are shown; nil means all.
+type selection []*Field
 
 // selected reads fields=, exclude_fields= and minimal=.
 func (t *Type) selected(query map[string][]string) selection {
@@ -136,27 +134,18 @@ func (t *Type) selected(query map[string][]string) selection {
 		return list
 	}
 	only, without := names("fields"), names("exclude_fields")
+	all := t.Fields
 	if minimal := query["minimal"]; t.minimal != nil && len(minimal) > 0 {
 		if b, ok := boolean(minimal[len(minimal)-1]); ok && b {
-			if only == nil {
-				only = t.minimal
-			} else {
-				only = slices.DeleteFunc(only, func(n string) bool { return !slices.Contains(t.minimal, n) })
-			}
+			all = t.minimal
 		}
-	}
-	if only == nil && without == nil {
+	} else if only == nil && without == nil {
 		return nil
 	}
-	return t.selection(only, without)
-}
-
-// selection picks the fields that are among only, or all where it is nil, without those of without.
-func (t *Type) selection(only, without []string) selection {
 	s := selection{}
-	for _, f := range t.Fields {
+	for _, f := range all {
 		if (only == nil || slices.Contains(only, f.Name)) && !slices.Contains(without, f.Name) {
-			s[f.Name] = true
+			s = append(s, f)
 		}
 	}
 	return s
@@ -175,10 +164,13 @@ func (t *Type) append(b []byte, view *View, v reflect.Value, sel selection) []by
 	if sel == nil {
 		sel = t.brief
 	}
+	if sel == nil {
+		sel = t.Fields
+	}
 	b = append(b, '{')
 	first := true
-	for _, f := range t.Fields {
-		if !f.output() || !sel.has(f.Name) {
+	for _, f := range sel {
+		if !f.output() {
 			continue
 		}
 		if !first {

@@ -79,7 +79,7 @@ func (t *Type) read(ctx context.Context, r *Request) (*Response, error) {
 	}
 	sel := t.selected(r.Query)
 	if sel == nil && t.brief != nil {
-		sel = t.selection(nil, nil)
+		sel = t.Fields
 	}
 	body, err := t.render(ctx, t.engine.db, v, sel)
 	return OK(body), err
@@ -147,7 +147,7 @@ func (t *Type) list(ctx context.Context, r *Request) (*Response, error) {
 	}
 	sel := t.selected(r.Query)
 	if t.brief != nil {
-		maps.DeleteFunc(sel, func(name string, _ bool) bool { return !t.brief[name] })
+		sel = slices.DeleteFunc(sel, func(f *Field) bool { return f.Detail })
 	}
 	view := t.engine.view(ctx)
 	b := t.pageHead(ctx, r, count, limit, offset)

@@ -120,7 +120,7 @@ type Resource[T any] struct {
 
 	Actions []Action
 
-	Minimal       []string          // the fields of ?minimal=true
+	Minimal       []string          // the fields of ?minimal=true, in their order
 	LaxFields     bool              // unknown fields of requests are ignored
 	Whole         bool              // fields= and exclude_fields= leave nothing out
 	DeleteTask    string            // the name of the task that deletes; general where empty
@@ -159,7 +159,7 @@ type Type struct {
 	where      string
 	order      string
 	orderBy    map[string]string
-	minimal    []string
+	minimal    selection
 	lax        bool
 	whole      bool
 	deleteTask string
@@ -204,7 +204,7 @@ func Define[T any](r Resource[T]) Typed[T] {
 		CreateStatus: r.CreateStatus, Name: r.Name, HrefName: r.HrefName, Tag: r.Tag, Ops: r.Ops, RequestSchema: r.RequestSchema, DetailSchema: r.DetailSchema,
 		Ordering: r.Ordering, Fields: fieldsOf(model, master),
 		model: model, family: r.Family, table: r.Table, parentCol: r.ParentCol, keyCol: r.KeyCol, global: r.Global, where: r.Where, order: r.Order,
-		orderBy: r.OrderBy, minimal: r.Minimal, lax: r.LaxFields, whole: r.Whole, deleteTask: r.DeleteTask, byName: map[string]*Field{}, filters: map[string]*Filter{},
+		orderBy: r.OrderBy, lax: r.LaxFields, whole: r.Whole, deleteTask: r.DeleteTask, byName: map[string]*Field{}, filters: map[string]*Filter{},
 		checks: map[string]func(reflect.Value) []string{}, onCreate: r.OnCreate, scoped: r.Scope,
 	}
 	if t.Label == "" {
@@ -237,13 +237,16 @@ func Define[T any](r Resource[T]) Typed[T] {
 		}
 	}
 	if t.DetailSchema != "" {
-		t.brief = selection{}
-		for _, f := range t.Fields {
-			t.brief[f.Name] = !f.Detail
-		}
+		t.brief = slices.DeleteFunc(slices.Clone(t.Fields), func(f *Field) bool { return f.Detail })
 	}
 	if t.keyField == nil {
 		panic(r.Model + " has no key")
+	}
+	for _, name := range r.Minimal {
+		if t.byName[name] == nil {
+			panic(r.Model + " has no field " + name)
+		}
+		t.minimal = append(t.minimal, t.byName[name])
 	}
 	columns := make([]string, len(t.columns))
 	for i, f := range t.columns {
