@@ -26,13 +26,19 @@ const (
 	sources       = "acs/file/file/"
 )
 
-// A world is a server with the file plugin, and the shorthands of these tests.
+// A world is a server with the file plugin and another, and the shorthands of these tests.
 type world struct{ *repositorytest.World }
 
 // both runs a test on both engines.
 func both(t *testing.T, f func(w *world)) {
 	t.Helper()
 	dbtest.Run(t, func(t *testing.T, d *db.DB) { f(newWorld(t, d)) })
+}
+
+// lite is both for what does not depend on the engine: it runs on SQLite alone.
+func lite(t *testing.T, f func(w *world)) {
+	t.Helper()
+	f(newWorld(t, dbtest.Open(t, dbtest.SQLite(t))))
 }
 
 // twoProcesses runs a test on both engines, on PostgreSQL with two processes of one server.
@@ -45,13 +51,13 @@ func twoProcesses(t *testing.T, f func(w [2]*world)) {
 	t.Run("postgres", func(t *testing.T) {
 		cfg := dbtest.Postgres(t)
 		w := newWorld(t, dbtest.Open(t, cfg))
-		f([2]*world{w, {w.Another(dbtest.Open(t, cfg), w.Allowed, file.Plugin())}})
+		f([2]*world{w, {w.Another(dbtest.Open(t, cfg), w.Allowed, file.Plugin(), otherPlugin())}})
 	})
 }
 
 func newWorld(t testing.TB, d *db.DB) *world {
 	t.Helper()
-	return &world{repositorytest.New(t, d, file.Plugin())}
+	return &world{repositorytest.New(t, d, file.Plugin(), otherPlugin())}
 }
 
 // unit makes a unit of some text at a path and returns its href.

@@ -75,16 +75,16 @@ func (s *Service) cleanOrphans(ctx context.Context, r *rest.Request) (*rest.Resp
 }
 
 func (s *Service) orphanRefs(ctx context.Context, refs []string) ([]pulp.ID, error) {
-	ids, bad, missing, err := s.API.FindMany(ctx, s.DB, Contents.Name, refs)
-	switch {
+	found, err := s.API.FindMany(ctx, s.DB, Contents.Name, refs)
+	switch missing := append(found.Missing, found.Strays...); {
 	case err != nil:
 		return nil, err
-	case bad != nil:
-		return nil, errs.Field("content_hrefs", bad[0])
+	case found.Bad != nil:
+		return nil, errs.Field("content_hrefs", found.Bad[0])
 	case missing != nil:
 		return nil, errs.Field("content_hrefs", "URI "+missing[0]+" not found for content.")
 	}
-	return ids, nil
+	return found.IDs, nil
 }
 
 const (

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"granary/internal/content/notice"
 	"granary/internal/db"
@@ -258,23 +259,23 @@ func (s *Service) units(ctx context.Context, field string, refs []string) ([]pul
 	if len(refs) == 0 {
 		return nil, nil
 	}
-	ids, bad, missing, err := s.API.FindMany(ctx, s.DB, Contents.Name, refs)
+	found, err := s.API.FindMany(ctx, s.DB, Contents.Name, refs)
 	switch {
 	case err != nil:
 		return nil, err
-	case bad != nil:
-		return nil, errs.Field(field, bad[0])
-	case missing != nil:
-		list := ""
-		for i, m := range missing {
-			if i > 0 {
-				list += ", "
-			}
-			list += "'" + m + "'"
-		}
-		return nil, errs.Field(field, "Could not find the following content units: ["+list+"]")
+	case found.Bad != nil:
+		return nil, errs.Field(field, found.Bad[0])
+	case found.Missing != nil:
+		return nil, errs.Field(field, "Could not find the following content units: "+quoted(found.Missing))
+	case found.Strays != nil:
+		return nil, errs.Field(field, "Content units are not a part of the current domain "+pulp.CallOf(ctx).Domain.Name+": "+quoted(found.Strays))
 	}
-	return ids, s.touch(ctx, "core_content", ids)
+	return found.IDs, s.touch(ctx, "core_content", found.IDs)
+}
+
+// quoted writes a list as messages have it: ['a', 'b'].
+func quoted(list []string) string {
+	return "['" + strings.Join(list, "', '") + "']"
 }
 
 func (s *Service) runModify(ctx context.Context, j *task.Job) (any, error) {

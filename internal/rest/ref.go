@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -364,51 +365,63 @@ func (t *Type) keyCondition(key, parent string) (string, []any) {
 	return "m." + t.keyCol + " = ? AND m." + t.parentCol + " = ?", []any{arg, p[:]}
 }
 
-// FindMany looks up references to objects of one family, as the units of a repository. It returns the objects'
-// ids in the references' order. bad holds what is wrong with those that are none; missing are those that name nothing.
-func (e *Engine) FindMany(ctx context.Context, q db.Querier, family string, refs []string) (ids []pulp.ID, bad, missing []string, err error) {
-	f := e.families[family]
+// A FoundMany is what references to objects of one family came to.
+type FoundMany struct {
+	IDs     []pulp.ID // of those that are there, in the references' order
+	Bad     []string  // what is wrong with those that are none, in the words that clients know
+	Missing []string  // those that name nothing
+	Strays  []string  // those that name objects of other domains
+}
+
+// FindMany looks up references to objects of one family, as the units of a repository.
+func (e *Engine) FindMany(ctx context.Context, q db.Querier, family string, refs []string) (f FoundMany, err error) {
 	c := pulp.CallOf(ctx)
-	byRef := make(map[pulp.ID]string, len(refs))
+	byID := make(map[pulp.ID]string, len(refs))
+	var order []pulp.ID
 	for _, s := range refs {
 		r, msg := e.parseRef(c, s)
 		switch {
 		case msg == noMatch:
-			bad = append(bad, "URI not valid: "+s)
+			f.Bad = append(f.Bad, "URI not valid: "+s)
 			continue
 		case msg == "" && r.parent != "":
-			bad = append(bad, noKey)
+			f.Bad = append(f.Bad, noKey)
 			continue
 		case msg != "":
-			bad = append(bad, msg)
+			f.Bad = append(f.Bad, msg)
 			continue
 		case r.family == nil || r.family.Name != family:
-			missing = append(missing, s)
+			f.Missing = append(f.Missing, s)
 			continue
 		}
 		id, _ := pulp.ParseID(r.key)
-		if _, ok := byRef[id]; !ok {
-			byRef[id] = s
-			ids = append(ids, id)
+		if _, twice := byID[id]; !twice {
+			byID[id] = s
+			order = append(order, id)
 		}
 	}
-	exists := make(map[pulp.ID]bool, len(ids))
-	for rest := ids; len(rest) > 0; {
-		batch := rest[:min(500, len(rest))]
-		rest = rest[len(batch):]
+	domains := make(map[pulp.ID]pulp.ID, len(order))
+	for batch := range slices.Chunk(order, 500) {
 		marks, args := db.In(batch)
-		got, err := db.Column[pulp.ID](ctx, q, "SELECT id FROM "+f.Table+" WHERE id IN "+marks+" AND domain = ?", append(args, c.Domain.ID)...)
+		err := db.Each(ctx, q, func(rows *sql.Rows) error {
+			var id, domain pulp.ID
+			err := rows.Scan(&id, &domain)
+			domains[id] = domain
+			return err
+		}, "SELECT id, domain FROM "+e.families[family].Table+" WHERE id IN "+marks, args...)
 		if err != nil {
-			return nil, nil, nil, err
-		}
-		for _, id := range got {
-			exists[id] = true
+			return f, err
 		}
 	}
-	for _, id := range ids {
-		if !exists[id] {
-			missing = append(missing, byRef[id])
+	for _, id := range order {
+		switch domain, there := domains[id]; {
+		case !there:
+			f.Missing = append(f.Missing, byID[id])
+		case domain != c.Domain.ID:
+			f.Strays = append(f.Strays, byID[id])
+		default:
+			f.IDs = append(f.IDs, id)
 		}
 	}
-	return ids, bad, missing, nil
+	return f, nil
 }
