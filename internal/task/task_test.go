@@ -171,7 +171,7 @@ func (q *queue) dispatch(ctx context.Context, spec task.Spec) *task.Task {
 // wait returns the task when it is final, and fails the test if its state is not the wanted one.
 func (q *queue) wait(t *task.Task, want task.State) *task.Task {
 	q.e.t.Helper()
-	ctx, cancel := context.WithTimeout(q.e.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(q.e.ctx, time.Minute)
 	defer cancel()
 	got, err := q.Wait(ctx, t.ID)
 	if err != nil {
@@ -199,7 +199,7 @@ func (e *env) load(t *task.Task) *task.Task {
 
 func (e *env) eventually(what string, f func() bool) {
 	e.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !f(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			e.t.Fatalf("never: %s", what)
 		}
@@ -245,14 +245,15 @@ func nothing(context.Context, *task.Job) (any, error) { return nil, nil }
 // checkInvariants checks those of the package comment that a state of the database shows.
 func (e *env) checkInvariants() {
 	e.t.Helper()
-	const conflict = `(a.resource = b.resource AND a.seq < b.seq AND (a.exclusive = TRUE OR b.exclusive = TRUE))`
+	// The pairs of tasks of which the second has to wait for the first.
+	const conflicts = `(SELECT a.seq AS first, b.seq AS second FROM core_tasklock a JOIN core_tasklock b ON b.resource = a.resource AND b.seq > a.seq WHERE a.exclusive = TRUE
+		UNION SELECT a.seq, b.seq FROM core_tasklock b JOIN core_tasklock a ON a.resource = b.resource AND a.seq < b.seq WHERE b.exclusive = TRUE) c`
 	for what, query := range map[string]string{
-		"conflicting tasks run at once": `SELECT count(*) FROM core_tasklock a JOIN core_tasklock b ON ` + conflict + `
-			JOIN core_task ta ON ta.seq = a.seq JOIN core_task tb ON tb.seq = b.seq WHERE ta.owner IS NOT NULL AND tb.owner IS NOT NULL`,
-		"a task was unblocked behind a conflicting one": `SELECT count(*) FROM core_tasklock a JOIN core_tasklock b ON ` + conflict + `
-			JOIN core_task tb ON tb.seq = b.seq WHERE tb.unblocked_at IS NOT NULL`,
+		"conflicting tasks run at once": `SELECT count(*) FROM ` + conflicts + ` JOIN core_task a ON a.seq = c.first JOIN core_task b ON b.seq = c.second
+			WHERE a.owner IS NOT NULL AND b.owner IS NOT NULL`,
+		"a task was unblocked behind a conflicting one": `SELECT count(*) FROM ` + conflicts + ` JOIN core_task b ON b.seq = c.second WHERE b.unblocked_at IS NOT NULL`,
 		"a task waits for nothing": `SELECT count(*) FROM core_task t WHERE t.state = 'waiting' AND t.unblocked_at IS NULL
-			AND NOT EXISTS (SELECT 1 FROM core_tasklock b JOIN core_tasklock a ON ` + conflict + ` WHERE b.seq = t.seq)`,
+			AND t.seq NOT IN (SELECT c.second FROM ` + conflicts + `)`,
 		"a finished task has locks": `SELECT count(*) FROM core_tasklock l JOIN core_task t ON t.seq = l.seq WHERE t.finished_at IS NOT NULL`,
 		"a lock has no task":        `SELECT count(*) FROM core_tasklock l WHERE NOT EXISTS (SELECT 1 FROM core_task t WHERE t.seq = l.seq)`,
 		"an unfinished task has not all its locks": `SELECT count(*) FROM core_task t JOIN core_taskresource r ON r.task = t.id WHERE t.finished_at IS NULL
