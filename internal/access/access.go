@@ -73,6 +73,9 @@ func (a *Access) Allow(ctx context.Context, r *rest.Request) error {
 	call := pulp.CallOf(ctx)
 	if call.User == nil {
 		user, err := a.Authenticate(ctx, r.HTTP, r.ResponseHeader())
+		if errs.Is(err, errs.Unavailable) {
+			r.ResponseHeader().Set("Retry-After", "1")
+		}
 		if err != nil {
 			return err
 		}

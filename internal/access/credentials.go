@@ -26,6 +26,7 @@ const (
 	rememberWrong = 30 * time.Second
 	maxRemembered = 10_000
 	wrongAtOnce   = 20 // and one a second after that
+	maxChecks     = 64 // slow checks that run or wait for their turn
 )
 
 // A credential is what was verified: the user's name, the stored hash and the password, under a key that this process alone has
@@ -44,12 +45,13 @@ type credentials struct {
 	secret [32]byte
 	known  *otter.Cache[credential, outcome]
 	flight singleflight.Group
-	slots  chan struct{} // of slow checks that may run at once
+	queue  chan struct{} // of slow checks that run or wait
+	slots  chan struct{} // of those that run
 	wrong  *otter.Cache[string, *bucket]
 }
 
 func newCredentials(now pulp.Clock, atOnce int) *credentials {
-	c := &credentials{now: now, slots: make(chan struct{}, atOnce)}
+	c := &credentials{now: now, queue: make(chan struct{}, maxChecks), slots: make(chan struct{}, atOnce)}
 	_, _ = rand.Read(c.secret[:]) // never fails
 	inline := func(f func()) { f() }
 	c.known = otter.Must(&otter.Options[credential, outcome]{MaximumSize: maxRemembered, Executor: inline})
@@ -90,6 +92,12 @@ func (c *credentials) check(k credential, slow func() (bool, error)) (bool, erro
 	right, err, _ := c.flight.Do(string(k[:]), func() (any, error) {
 		if right, known := c.recall(k); known {
 			return right, nil
+		}
+		select {
+		case c.queue <- struct{}{}:
+			defer func() { <-c.queue }()
+		default:
+			return false, errs.E(errs.Unavailable, "Too many logins at once. Try again later.")
 		}
 		c.slots <- struct{}{}
 		defer func() { <-c.slots }()

@@ -133,3 +133,20 @@ func TestWhoMayWhat(t *testing.T) {
 		}
 	}
 }
+
+// TestGuessing: who tries many passwords is asked to wait.
+func TestGuessing(t *testing.T) {
+	w := sqlite(t)
+	for i := range 200 { // one more is allowed each second
+		a := w.send(request{method: "GET", path: root + "login/", user: "admin:" + strings.Repeat("x", i+1)})
+		if a.status == 503 && i >= 20 && a.header.Get("Retry-After") != "" {
+			break
+		}
+		if a.status != 401 || i == 199 {
+			t.Fatalf("guess %d: %d %s", i, a.status, a.body)
+		}
+	}
+	if a := w.send(request{method: "GET", path: root + "status/", user: "admin:nope"}); a.status != 200 {
+		t.Errorf("what is public: %d", a.status)
+	}
+}

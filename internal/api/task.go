@@ -81,11 +81,11 @@ func (a *API) defineTasks() rest.Typed[Task] {
 	filters = append(filters, rest.Text("state", "m.state", "in")[1]) // as Pulp does: any text will do
 	filters = append(filters, rest.Text("name", "m.name", "contains", "in", "ne")...)
 	filters = append(filters, rest.Text("logging_cid", "m.logging_cid", "contains")...)
-	for name, column := range map[string]string{"pulp_created": "created", "unblocked_at": "unblocked_at", "started_at": "started_at", "finished_at": "finished_at"} {
-		filters = append(filters, rest.Times(name, "m."+column)...)
+	for _, f := range [][2]string{{"pulp_created", "created"}, {"unblocked_at", "unblocked_at"}, {"started_at", "started_at"}, {"finished_at", "finished_at"}} {
+		filters = append(filters, rest.Times(f[0], "m."+f[1])...)
 	}
-	for name, mode := range map[string]string{"reserved_resources": "", "exclusive_resources": " AND r.exclusive = TRUE", "shared_resources": " AND r.exclusive = FALSE"} {
-		filters = append(filters, whereReserved(name, mode, false), whereReserved(name+"__in", mode, true))
+	for _, f := range [][2]string{{"reserved_resources", ""}, {"exclusive_resources", " AND r.exclusive = TRUE"}, {"shared_resources", " AND r.exclusive = FALSE"}} {
+		filters = append(filters, whereReserved(f[0], f[1], false), whereReserved(f[0]+"__in", f[1], true))
 	}
 	return rest.Define(rest.Resource[Task]{
 		App: "core", Model: "Task", Path: "tasks", Table: "core_task",

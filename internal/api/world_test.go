@@ -34,7 +34,7 @@ const root = "/pulp/api/v3/"
 
 // A world is a running server without plugins: "admin" may do everything, "plain" nothing. Both have the password "password".
 type world struct {
-	*testing.T
+	testing.TB
 	url    string
 	db     *db.DB
 	api    *api.API
@@ -48,7 +48,7 @@ type world struct {
 }
 
 // sqlite is a world for what is the same on every database. environ are settings, as PULP_NAME=value.
-func sqlite(t *testing.T, environ ...string) *world {
+func sqlite(t testing.TB, environ ...string) *world {
 	t.Helper()
 	return newWorld(t, dbtest.Open(t, dbtest.SQLite(t)), environ...)
 }
@@ -59,7 +59,7 @@ func both(t *testing.T, f func(w *world)) {
 	dbtest.Run(t, func(t *testing.T, d *db.DB) { f(newWorld(t, d)) })
 }
 
-func newWorld(t *testing.T, d *db.DB, environ ...string) *world {
+func newWorld(t testing.TB, d *db.DB, environ ...string) *world {
 	t.Helper()
 	ctx := t.Context()
 	check := func(err error) {
@@ -79,7 +79,7 @@ func newWorld(t *testing.T, d *db.DB, environ ...string) *world {
 	log := slog.New(slog.DiscardHandler)
 	store, err := blobfile.New(set.MediaRoot, set.WorkingDirectory, pulp.Algorithms[:])
 	check(err)
-	w := &world{T: t, db: d, set: set, sink: &strings.Builder{}, home: pulp.Domain{ID: pulp.NewID(), Name: pulp.DefaultDomain}}
+	w := &world{TB: t, db: d, set: set, sink: &strings.Builder{}, home: pulp.Domain{ID: pulp.NewID(), Name: pulp.DefaultDomain}}
 	sealed, err := keys.Encrypt("{}")
 	check(err)
 	w.exec(`INSERT INTO core_domain (id, created, updated, name, storage_class, storage_settings, redirect_to_object_storage, hide_guarded_distributions)
