@@ -112,7 +112,7 @@ func TestArtifacts(t *testing.T) {
 func TestForbiddenDigests(t *testing.T) {
 	both(t, func(w *world) {
 		old := w.Create(artifacts, form{"file": upload("old")})
-		strict := &world{w.Another(w.DB, []pulp.Algorithm{pulp.SHA256, pulp.SHA512}, file.Plugin())}
+		strict := &world{World: w.Another(w.DB, []pulp.Algorithm{pulp.SHA256, pulp.SHA512}, file.Plugin())}
 		strict.Refused("POST", root+artifacts, form{"file": upload("x"), "md5": "x"}, `{"non_field_errors":["Checksum algorithms ['md5'] forbidden for this Pulp instance."]}`)
 		a := strict.Create(artifacts, form{"file": upload("x")})
 		if a["md5"] != nil || a["sha384"] != nil || a["sha512"] == nil {

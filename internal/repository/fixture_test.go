@@ -1,12 +1,15 @@
 package repository_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
 	"granary/internal/db"
 	"granary/internal/db/dbtest"
+	"granary/internal/plugin"
 	"granary/internal/repository/repositorytest"
+	"granary/internal/task"
 	"granary/plugins/file"
 )
 
@@ -27,7 +30,12 @@ const (
 )
 
 // A world is a server with the file plugin and another, and the shorthands of these tests.
-type world struct{ *repositorytest.World }
+type world struct {
+	*repositorytest.World
+	stuck func(j *task.Job) error // what the task stuckTask does
+}
+
+const stuckTask = "test.stuck"
 
 // both runs a test on both engines.
 func both(t *testing.T, f func(w *world)) {
@@ -51,13 +59,23 @@ func twoProcesses(t *testing.T, f func(w [2]*world)) {
 	t.Run("postgres", func(t *testing.T) {
 		cfg := dbtest.Postgres(t)
 		w := newWorld(t, dbtest.Open(t, cfg))
-		f([2]*world{w, {w.Another(dbtest.Open(t, cfg), w.Allowed, file.Plugin(), otherPlugin())}})
+		f([2]*world{w, {World: w.Another(dbtest.Open(t, cfg), w.Allowed, file.Plugin(), otherPlugin())}})
 	})
 }
 
 func newWorld(t testing.TB, d *db.DB) *world {
 	t.Helper()
-	return &world{repositorytest.New(t, d, file.Plugin(), otherPlugin())}
+	w := &world{}
+	w.World = repositorytest.New(t, d, file.Plugin(), otherPlugin(), w.stuckPlugin())
+	return w
+}
+
+// stuckPlugin has a task that does what a test wants.
+func (w *world) stuckPlugin() plugin.Plugin {
+	run := func(_ context.Context, j *task.Job) (any, error) { return nil, w.stuck(j) }
+	return plugin.Plugin{Name: "stuck", Version: "1.0.0", New: func(plugin.Host) plugin.Parts {
+		return plugin.Parts{Tasks: []task.Kind{{Name: stuckTask, Run: run}}}
+	}}
 }
 
 // unit makes a unit of some text at a path and returns its href.
