@@ -8,6 +8,7 @@ import (
 	"granary/internal/db"
 	"granary/internal/db/dbtest"
 	"granary/internal/plugin"
+	"granary/internal/pulp"
 	"granary/internal/repository/repositorytest"
 	"granary/internal/task"
 	"granary/plugins/file"
@@ -128,3 +129,13 @@ func (w *world) modify(repo string, add, remove []string, fields ...any) string 
 
 // version is the href of a repository's version.
 func version(repo string, number int) string { return fmt.Sprintf("%sversions/%d/", repo, number) }
+
+// idOf is the id in an href.
+func idOf(w *world, href string) pulp.ID {
+	w.Helper()
+	id, err := pulp.ParseID(repositorytest.ID(href))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return id
+}

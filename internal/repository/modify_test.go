@@ -209,22 +209,12 @@ func TestDraftOfADeadTask(t *testing.T) {
 		repo := w.repository("r")
 		u := w.units("a", "b", "c", "d")
 		w.modify(repo, u[:2], nil)
-		id, err := pulp.ParseID(repositorytest.ID(repo))
-		if err != nil {
-			w.Fatal(err)
-		}
-		unit := func(i int) pulp.ID {
-			id, err := pulp.ParseID(repositorytest.ID(u[i]))
-			if err != nil {
-				w.Fatal(err)
-			}
-			return id
-		}
+		id := idOf(w, repo)
 		draft := pulp.NewID()
 		leave := func() {
 			w.exec("INSERT INTO core_repositoryversion (id, repository, number, complete, created, updated) VALUES (?, ?, 2, ?, 1, 1)", draft, id, false)
-			w.exec("INSERT INTO core_repositorycontent (repository, content, added) VALUES (?, ?, 2)", id, unit(2))
-			w.exec("UPDATE core_repositorycontent SET removed = 2 WHERE repository = ? AND content = ?", id, unit(0))
+			w.exec("INSERT INTO core_repositorycontent (repository, content, added) VALUES (?, ?, 2)", id, idOf(w, u[2]))
+			w.exec("UPDATE core_repositorycontent SET removed = 2 WHERE repository = ? AND content = ?", id, idOf(w, u[0]))
 		}
 		leave()
 		// readers do not see it
@@ -250,10 +240,7 @@ func TestDraftOfADeadTask(t *testing.T) {
 		// and so that the task is found dead by the queue
 		repo2 := w.repository("r2")
 		w.modify(repo2, u[:2], nil)
-		if id, err = pulp.ParseID(repositorytest.ID(repo2)); err != nil {
-			w.Fatal(err)
-		}
-		draft = pulp.NewID()
+		id, draft = idOf(w, repo2), pulp.NewID()
 		leave()
 		if err := w.Repos.Cleanup(w.Context(), []pulp.Ref{pulp.RefTo("core.repositoryversion", draft)}); err != nil {
 			w.Fatal(err)
@@ -271,10 +258,7 @@ func TestLostTaskStagesNothing(t *testing.T) {
 	both(t, func(w *world) {
 		repo := w.repository("r")
 		u := w.units("a", "b")
-		id, err := pulp.ParseID(repositorytest.ID(repo))
-		if err != nil {
-			w.Fatal(err)
-		}
+		id, unit := idOf(w, repo), idOf(w, u[0])
 		begun, lost := make(chan struct{}), make(chan struct{})
 		errc := make(chan error, 1)
 		w.stuck = func(j *task.Job) error {
@@ -284,10 +268,6 @@ func TestLostTaskStagesNothing(t *testing.T) {
 			}
 			close(begun)
 			<-lost
-			unit, err := pulp.ParseID(repositorytest.ID(u[0]))
-			if err != nil {
-				return err
-			}
 			_, err = d.Add(w.Context(), []pulp.ID{unit})
 			errc <- err
 			return err

@@ -93,7 +93,7 @@ func encode(body any) (io.Reader, string, error) {
 	return bytes.NewReader(b), "application/json", err
 }
 
-// Call sends a request that must be answered with the status, and returns the answer's object.
+// request sends a request that must be answered with the status, and returns the answer's object.
 func (w *World) request(method, path string, body any, want int, header ...string) Object {
 	w.Helper()
 	status, text := w.Do(method, path, body, header...)
@@ -191,38 +191,66 @@ func (w *World) Start(method, path string, body any) string {
 // Wait waits for a task's end.
 func (w *World) Wait(href string) *Task {
 	w.Helper()
+	t, err := w.wait(href)
+	if err != nil {
+		w.Fatalf("wait for %s: %v", href, err)
+	}
+	return t
+}
+
+func (w *World) wait(href string) (*Task, error) {
 	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
 	defer cancel()
 	id, err := pulp.ParseID(ID(href))
 	if err != nil {
-		w.Fatal(err)
+		return nil, err
 	}
 	row, err := w.Tasks.Wait(ctx, id)
 	if err != nil {
-		w.Fatalf("wait for %s: %v", href, err)
+		return nil, err
 	}
 	t := &Task{Task: row}
 	for _, r := range row.Resources {
 		h, err := w.API.Href(ctx, w.DB, r)
 		if err != nil {
-			w.Fatal(err)
+			return nil, err
 		}
 		t.Created = append(t.Created, h)
 	}
 	if row.Error != nil {
 		var e struct{ Description string }
 		if err := json.Unmarshal(row.Error, &e); err != nil {
-			w.Fatal(err)
+			return nil, err
 		}
 		t.Failure = e.Description
 	}
 	if row.Result != nil {
 		if err := json.Unmarshal(row.Result, &t.Body); err != nil {
-			w.Fatal(err)
+			return nil, err
 		}
+	}
+	return t, nil
+}
+
+// Try is Run for a request that may be refused or fail, from any goroutine.
+func (w *World) Try(method, path string, body any) *Task {
+	status, text, err := w.send(method, path, body, nil)
+	if err != nil || status != http.StatusAccepted {
+		return &Task{Failure: fmt.Sprint(status, " ", text, " ", err)}
+	}
+	var accepted struct{ Task string }
+	if err := json.Unmarshal([]byte(text), &accepted); err != nil {
+		return &Task{Failure: err.Error()}
+	}
+	t, err := w.wait(accepted.Task)
+	if err != nil {
+		return &Task{Failure: err.Error()}
 	}
 	return t
 }
+
+// Done says whether the task was completed.
+func (t *Task) Done() bool { return t.Task != nil && t.State == task.Completed }
 
 // Names lists one field of all that a list holds.
 func (w *World) Names(field, path string, query ...string) []string {
