@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -84,11 +85,15 @@ func (o *options) load(stderr io.Writer) (*settings.Settings, error) {
 	return s, nil
 }
 
-func (o *options) open(ctx context.Context, stderr io.Writer, roles server.Roles, migrate bool) (*server.Server, error) {
+func (o *options) open(ctx context.Context, stderr io.Writer, roles server.Roles) (*server.Server, error) {
 	set, err := o.load(stderr)
 	if err != nil {
 		return nil, err
 	}
+	return openWith(ctx, set, stderr, roles, false)
+}
+
+func openWith(ctx context.Context, set *settings.Settings, stderr io.Writer, roles server.Roles, migrate bool) (*server.Server, error) {
 	if roles.Workers < 0 {
 		roles.Workers = max(1, set.Workers)
 	}
@@ -103,7 +108,7 @@ func (o *options) serve(use, short, listen string, roles server.Roles) *cobra.Co
 	var at server.Addresses
 	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) (err error) {
 		ctx := cmd.Context()
-		s, err := o.open(ctx, cmd.ErrOrStderr(), roles, false)
+		s, err := o.open(ctx, cmd.ErrOrStderr(), roles)
 		if err != nil {
 			return err
 		}
@@ -136,15 +141,28 @@ func shown(addr string) string {
 	return addr
 }
 
+const upToDate = "The tables are up to date."
+
 func (o *options) migrate() *cobra.Command {
 	var check bool
 	cmd := &cobra.Command{Use: "migrate", Short: "Bring the database's tables up to date", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) (err error) {
 		ctx := cmd.Context()
-		if check {
-			set, err := o.load(cmd.ErrOrStderr())
-			if err != nil {
+		set, err := o.load(cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		if set.Database.Engine == settings.SQLite {
+			if ok, err := server.Manage(ctx, set.Data, []string{"check"}, io.Discard); ok { // a server that runs has done it
+				if err == nil {
+					_, err = fmt.Fprintln(cmd.OutOrStdout(), upToDate)
+				}
 				return err
 			}
+			if _, err := os.Stat(set.Database.File); check && errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("pending: everything, there is no %s", set.Database.File)
+			}
+		}
+		if check {
 			d, err := db.Open(ctx, db.Config{File: set.Database.File, DSN: string(set.Database.DSN)})
 			if err != nil {
 				return err
@@ -156,10 +174,10 @@ func (o *options) migrate() *cobra.Command {
 			if len(pending) > 0 {
 				return fmt.Errorf("pending: %s", strings.Join(pending, ", "))
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), "The tables are up to date.")
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), upToDate)
 			return err
 		}
-		s, err := o.open(ctx, cmd.ErrOrStderr(), server.Roles{}, true)
+		s, err := openWith(ctx, set, cmd.ErrOrStderr(), server.Roles{}, true)
 		if err != nil {
 			return err
 		}
@@ -177,10 +195,13 @@ func (o *options) manager() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if len(args) > 0 && (args[0] == "migrate" || args[0] == "check" && len(args) > 1) {
-			root := commands()
-			root.SetArgs([]string{"migrate", "--data", o.data})
-			return root.ExecuteContext(ctx)
+		if len(args) > 0 && args[0] == "migrate" { // with flags that mean nothing here, as --noinput
+			migrate := o.migrate()
+			migrate.SetArgs(slices.DeleteFunc(args[1:], func(a string) bool { return a != "--check" }))
+			migrate.SetOut(out)
+			migrate.SetErr(cmd.ErrOrStderr())
+			migrate.SilenceUsage, migrate.SilenceErrors = true, true
+			return migrate.ExecuteContext(ctx)
 		}
 		help := len(args) == 0 || slices.ContainsFunc(args, func(a string) bool { return a == "-h" || a == "--help" || a == "help" })
 		if !help {
@@ -198,7 +219,7 @@ func (o *options) manager() *cobra.Command {
 			}
 		}
 		root := server.ManagerCommands(func(ctx context.Context) (*server.Server, func() error, error) {
-			s, err := o.open(ctx, cmd.ErrOrStderr(), server.Roles{}, false)
+			s, err := o.open(ctx, cmd.ErrOrStderr(), server.Roles{})
 			if err != nil {
 				return nil, nil, err
 			}
@@ -213,7 +234,7 @@ func (o *options) manager() *cobra.Command {
 
 // managerFlags takes our own flags off the arguments, which are otherwise the manager's.
 func (o *options) managerFlags(args []string) ([]string, error) {
-	var rest []string
+	rest := []string{} // with nil, cobra would take the process's own
 	for i := 0; i < len(args); i++ {
 		name, value, has := strings.Cut(args[i], "=")
 		if name != "--data" && name != "--config" {
@@ -294,11 +315,11 @@ func (o *options) settings() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		v, ok := s.Get(k)
+		text, ok := s.Show(k, secrets)
 		if !ok {
 			return fmt.Errorf("there is no setting %s", k)
 		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), settings.Format(v))
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 		return err
 	}}
 	inspect := &cobra.Command{Use: "inspect [KEY]", Short: "What each source says of a setting, the last one wins", Args: cobra.MaximumNArgs(1), RunE: func(cmd *cobra.Command, args []string) error {
@@ -325,11 +346,11 @@ func (o *options) settings() *cobra.Command {
 func table(out io.Writer, entries []settings.Entry, how bool) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, e := range entries {
-		line := e.Name + "\t" + settings.Format(e.Value) + "\t" + e.Source
+		line := e.Name + "\t" + e.Source + "\t"
 		if how {
-			line += "\t" + e.How
+			line += e.How + "\t"
 		}
-		fmt.Fprintln(w, line)
+		fmt.Fprintln(w, line+settings.Format(e.Value)) // the longest last
 	}
 	return w.Flush()
 }

@@ -33,7 +33,14 @@ type managed struct {
 
 // Manage runs a command of the manager in the server that owns the data folder. ok is false where none runs.
 func Manage(ctx context.Context, data string, args []string, out io.Writer) (ok bool, err error) {
-	path := socketPath(data)
+	path, done, err := socketPath(data)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}}}
@@ -68,8 +75,12 @@ func Manage(ctx context.Context, data string, args []string, out io.Writer) (ok 
 }
 
 // control runs the manager's commands that come over the control socket, which only the data folder's owner can reach.
-func (s *Server) control(ctx context.Context) error {
-	path := socketPath(s.Settings.Data)
+func (s *Server) control(ctx context.Context) (err error) {
+	path, done, err := socketPath(s.Settings.Data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -129,10 +140,11 @@ func ManagerCommands(open func(ctx context.Context) (*Server, func() error, erro
 	reset.Flags().Bool("random", false, "make one up and print it")
 	add("dispatch-task JSON", "Dispatch a task and print its href", cobra.ExactArgs(1), dispatchTask)
 	add("create-task-group", "Make a task group and print its href", cobra.NoArgs, createTaskGroup)
-	add("check", "Check settings, database and data folder", cobra.NoArgs, func(_ context.Context, s *Server, cmd *cobra.Command, _ []string) error {
+	check := add("check", "Check settings, database and data folder", cobra.ArbitraryArgs, func(_ context.Context, s *Server, cmd *cobra.Command, _ []string) error {
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "System check identified no issues: %s, %s.\n", s.DB.Engine(), s.Settings.MediaRoot)
 		return err
 	})
+	check.FParseErrWhitelist.UnknownFlags = true // as --deploy: all is checked always
 	return root
 }
 

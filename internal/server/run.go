@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -145,5 +146,17 @@ func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger
 	return err
 }
 
-// socketPath is where the commands of the manager reach a running server that owns an SQLite file.
-func socketPath(data string) string { return filepath.Join(data, "db", "control.sock") }
+// socketPath is where the commands of the manager reach a running server that owns an SQLite file, until done is called.
+func socketPath(data string) (path string, done func() error, err error) {
+	const longest = 107 // that a socket's address can be
+	dir := filepath.Join(data, "db")
+	path = filepath.Join(dir, "control.sock")
+	if len(path) <= longest {
+		return path, func() error { return nil }, nil
+	}
+	f, err := os.Open(dir) //nolint:gosec // the data folder is the administrator's choice
+	if err != nil {
+		return "", nil, err
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), filepath.Base(path)), f.Close, nil
+}
