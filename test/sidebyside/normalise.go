@@ -248,6 +248,10 @@ func (n *normaliser) header(resp *http.Response, step *Step) []Field {
 				value = "<new>"
 			case name == "Etag", name == "Last-Modified" && httpTime.MatchString(value):
 				value = "<present>"
+			case name == "Allow":
+				methods := strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
+				slices.Sort(methods)
+				value = strings.Join(methods, ", ")
 			case name == "Set-Cookie":
 				value = cookie(value)
 			}

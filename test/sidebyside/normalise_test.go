@@ -100,8 +100,8 @@ func TestNormaliseHeader(t *testing.T) {
 		want    []Field
 	}{
 		{
-			"an answer of the API", "/pulp/api/v3/", "", standardHeader("Vary", "Accept", "Date", "x", "Server", "y", "Content-Length", "5"), false,
-			[]Field{{"Standard-Headers", "all"}, {"Vary", "Accept"}},
+			"an answer of the API", "/pulp/api/v3/", "", standardHeader("Allow", "GET,DELETE, HEAD", "Vary", "Accept", "Date", "x", "Server", "y", "Content-Length", "5"), false,
+			[]Field{{"Allow", "DELETE, GET, HEAD"}, {"Standard-Headers", "all"}, {"Vary", "Accept"}},
 		},
 		{
 			"one that sends the id back", "/pulp/api/v3/", "MINE", http.Header{"Correlation-Id": {"MINE"}}, false,

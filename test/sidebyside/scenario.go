@@ -18,6 +18,7 @@ type Scenario struct {
 	Name  string // the file's name without .txt
 	About string // the comment at its top
 	Needs []string
+	Later string // what Granary can't do yet; "" when it must pass
 	Steps []*Step
 	Files []File
 }
@@ -149,9 +150,15 @@ func (p *parser) line(number int, line string) error {
 		p.scenario.Steps = append(p.scenario.Steps, p.step)
 		return nil
 	}
-	if m := directiveLine.FindStringSubmatch(line); m != nil && m[1] == "needs" && len(p.scenario.Steps) == 0 {
-		p.scenario.Needs = append(p.scenario.Needs, strings.Fields(m[2])...)
-		return nil
+	if m := directiveLine.FindStringSubmatch(line); m != nil && len(p.scenario.Steps) == 0 {
+		switch m[1] {
+		case "needs":
+			p.scenario.Needs = append(p.scenario.Needs, strings.Fields(m[2])...)
+			return nil
+		case "later":
+			p.scenario.Later = m[2]
+			return nil
+		}
 	}
 	if p.step == nil {
 		return fmt.Errorf("want a request, got %q", line)

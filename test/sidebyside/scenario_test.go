@@ -11,6 +11,7 @@ func TestParse(t *testing.T) {
 	got, err := Parse("repos", []byte(`# Repositories,
 # in short.
 needs: fixtures
+later: roles
 
 # Creation
 POST $API/repositories/file/file/
@@ -41,11 +42,11 @@ Text of $u
 		t.Fatal(err)
 	}
 	want := &Scenario{
-		Name: "repos", About: "Repositories,\nin short.", Needs: []string{"fixtures"},
+		Name: "repos", About: "Repositories,\nin short.", Needs: []string{"fixtures"}, Later: "roles",
 		Files: []File{{"a.txt", "Text of $u\n"}},
 		Steps: []*Step{
 			{
-				Number: 1, Line: 6, Title: "Creation", Method: "POST", Target: "$API/repositories/file/file/",
+				Number: 1, Line: 7, Title: "Creation", Method: "POST", Target: "$API/repositories/file/file/",
 				User: "$u-one secret", Header: []Field{{"X-Key", "a: b"}},
 				Body: "{\"name\": \"$u\",\n  \"description\": \"x\"}", Type: "application/json",
 				After:     []Action{{Name: "repo", Path: "body.pulp_href"}, {Wait: true}},
@@ -58,11 +59,11 @@ Text of $u
 				Ours: &Ours{Status: 400, HasBody: true, Body: []Value{"no"}, Reason: "a 500"},
 			},
 			{
-				Number: 2, Line: 19, Method: "PUT", Target: "${up}", Quiet: true,
+				Number: 2, Line: 20, Method: "PUT", Target: "${up}", Quiet: true,
 				Parts: []Part{{Name: "a", Text: "b=c"}, {Name: "file", Text: "a.txt[0:5]", File: true}},
 				After: []Action{{Wait: true, Path: "$task"}},
 			},
-			{Number: 3, Line: 25, Method: "POST", Target: "/x", Body: "a=b", Type: "application/x-www-form-urlencoded"},
+			{Number: 3, Line: 26, Method: "POST", Target: "/x", Body: "a=b", Type: "application/x-www-form-urlencoded"},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
