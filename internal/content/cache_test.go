@@ -298,3 +298,50 @@ func TestRefreshFails(t *testing.T) {
 		w.log.take()
 	})
 }
+
+// countingIndex has one file and one directory, and counts how often it is asked.
+type countingIndex struct {
+	file  content.Entry
+	calls atomic.Int64
+}
+
+func (x *countingIndex) Lookup(_ context.Context, _ content.Served, path string) (*content.Entry, error) {
+	x.calls.Add(1)
+	if path == "dir/f" {
+		return &x.file, nil
+	}
+	return nil, nil
+}
+
+func (x *countingIndex) HasDir(_ context.Context, _ content.Served, dir string) (bool, error) {
+	x.calls.Add(1)
+	return dir == "dir/", nil
+}
+
+func (x *countingIndex) List(_ context.Context, _ content.Served, dir string) ([]content.Item, error) {
+	x.calls.Add(1)
+	if dir == "dir/" {
+		return []content.Item{{Name: "f", Size: 10}}, nil
+	}
+	return nil, nil
+}
+
+// What was found once, or was not found, is not looked up again.
+func TestIndexIsAskedOnce(t *testing.T) {
+	index := &countingIndex{}
+	lite(t, func(_ *world, c *content.Config) { c.Index = index }, func(t *testing.T, w *world) {
+		a := w.artifact(ten)
+		index.file = content.Entry{Artifact: a.ID, SHA256: a.SHA256(), Size: a.Size, Created: w.now()}
+		w.published("d", nil)
+		for path, code := range map[string]int{"d/dir/f": 200, "d/dir/": 200, "d/dir": 301, "d/": 404, "d/none": 404, "d/none/": 404} {
+			w.wantCode(path, code)
+			before := index.calls.Load()
+			for range 3 {
+				w.wantCode(path, code)
+			}
+			if n := index.calls.Load() - before; n != 0 {
+				t.Errorf("%s: the index was asked %d times more", path, n)
+			}
+		}
+	})
+}

@@ -127,7 +127,7 @@ type Upstream struct {
 // Limits of what is kept in memory, in bytes.
 const (
 	maxCached  = 48 << 20 // of all answers
-	maxPage    = 1 << 20  // of one
+	maxPage    = 4 << 20  // of one
 	maxMissing = 4 << 20  // of paths without a file
 	maxPath    = 8 << 10  // of a request's path; a longer one has no file
 )

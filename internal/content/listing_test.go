@@ -21,7 +21,7 @@ func TestListingPages(t *testing.T) {
 	lite(t, nil, func(t *testing.T, w *world) {
 		units := []unit{
 			w.unit("1.iso", strings.Repeat("x", 1024)), w.unit("a.txt", strings.Repeat("x", 700)), w.unit("col:on.txt", "0123456789"),
-			w.unit("dir/b.txt", "b"), w.unit("dir/sub/c.tar.gz", "c"), w.unit("dir-x", "d"), w.unit("we ird&<x>.txt", "0123456789"),
+			w.unit("dir/b.txt", "b"), w.unit("dir/sub/c.tar.gz", "c"), w.unit("dir/é", "e"), w.unit("dir-x", "d"), w.unit("dir0/x", "d"), w.unit("we ird&<x>.txt", "0123456789"),
 			w.unit("ÄB/q", "q"), w.unit("é.txt", "0123456789"),
 		}
 		w.published("ctz/a/foo", map[string]string{"PULP_MANIFEST": "", "dir/meta": "m"}, units...)
@@ -50,12 +50,13 @@ func TestListingPages(t *testing.T) {
 				line("col:on.txt", "./col:on.txt", "10 Bytes"),
 				line("dir-x", "dir-x", "1 Byte"),
 				dir("dir/", "dir/"),
+				dir("dir0/", "dir0/"),
 				line("we ird&amp;&lt;x&gt;.txt", "we%20ird&amp;%3Cx%3E.txt", "10 Bytes"),
 				dir("ÄB/", "%C3%84B/"),
 				line("é.txt", "%C3%A9.txt", "10 Bytes"),
 			),
 			"ctz/a/foo/dir/": page("/pulp/content/ctz/a/foo/dir/", up,
-				line("b.txt", "b.txt", "1 Byte"), line("meta", "meta", "1 Byte"), dir("sub/", "sub/")),
+				line("b.txt", "b.txt", "1 Byte"), line("meta", "meta", "1 Byte"), dir("sub/", "sub/"), line("é", "%C3%A9", "1 Byte")),
 		} {
 			a := w.get(path)
 			if diff := cmp.Diff(want, a.body); a.code != 200 || diff != "" {

@@ -92,6 +92,9 @@ func TestOnDemand(t *testing.T) {
 						t.Errorf("%s, %d: %s %q, want %q", path, i, name, got, want)
 					}
 				}
+				if strings.HasSuffix(a.header.Get("Last-Modified"), "2006 15:04:05 GMT") {
+					t.Errorf("%s, %d: the upstream's time, which the next answer does not have", path, i)
+				}
 			}
 			if n := up.count("/" + path); n != 1 {
 				t.Errorf("%s: %d downloads", path, n)
@@ -245,6 +248,25 @@ func TestWrongFile(t *testing.T) {
 			})
 		})
 	}
+}
+
+// As in Pulp, the first request meets the wrong file and breaks off, and the second one gets the right one.
+func TestWrongFileOfOneSource(t *testing.T) {
+	each(t, nil, func(t *testing.T, w *world) {
+		up := newUpstream(t)
+		up.files["/wrong"], up.files["/right"] = "wrong", ten
+		u := w.unit("f", "-")
+		w.source(u, w.remote(up.url, "on_demand"), up.url+"/wrong", knownAs{10, sum(ten)})
+		w.source(u, w.remote(up.url, "on_demand"), up.url+"/right", knownAs{10, sum(ten)})
+		w.published("foo", nil, u)
+		if a, err := w.try(http.MethodGet, "/pulp/content/foo/f"); err == nil && a.err == nil {
+			t.Errorf("a clean end: %s", a)
+		}
+		if n := up.count("/right"); n != 0 {
+			t.Errorf("%d downloads of the right one, before it was asked for", n)
+		}
+		w.wantBody("foo/f", ten)
+	})
 }
 
 func TestWrongFileIsTriedAgainAfterTheCooldown(t *testing.T) {
@@ -883,10 +905,41 @@ func TestPullThrough(t *testing.T) {
 			t.Errorf("none: %s, want %s", a, want)
 		}
 		w.wantCode("npm/nowhere", 404)
+		for _, path := range []string{"npm/x/../pkg", "npm/./pkg", "npm/%2e%2e/pkg", "npm/.."} {
+			if a := w.get(path); a.status != "404 Not Found" { // and not the upstream's
+				t.Errorf("%s: %s", path, a)
+			}
+		}
 		w.wantCode("file/pkg", 404) // a type without pull-through
 
 		w.write("", nil, "UPDATE core_remote SET url = 'http://127.0.0.1:1/' WHERE id = ?", remote)
 		w.wantCode("npm/pkg", 500)
 		w.log.take()
+	})
+}
+
+// lateIndex says of every path that it is one file, which is not stored.
+type lateIndex struct{ contentArtifact pulp.ID }
+
+func (x *lateIndex) Lookup(context.Context, content.Served, string) (*content.Entry, error) {
+	return &content.Entry{ContentArtifact: x.contentArtifact}, nil
+}
+func (*lateIndex) HasDir(context.Context, content.Served, string) (bool, error) { return false, nil }
+func (*lateIndex) List(context.Context, content.Served, string) ([]content.Item, error) {
+	return nil, nil
+}
+
+// What was stored after a request looked it up, but before it got to download it, is not downloaded again.
+func TestStoredMeanwhile(t *testing.T) {
+	index := &lateIndex{}
+	lite(t, func(_ *world, c *content.Config) { c.Index = index }, func(t *testing.T, w *world) {
+		up := newUpstream(t)
+		_, units := w.onDemand(up, "on_demand", map[string]string{"f": ten})
+		index.contentArtifact = units["f"].contentArtifact
+		w.wantBody("foo/f", ten)
+		w.wantBody("foo/g", ten) // another path, so that no cache helps
+		if n := up.count("/f"); n != 1 {
+			t.Errorf("%d downloads", n)
+		}
 	})
 }
