@@ -118,7 +118,7 @@ func (s *Service) runRepair(ctx context.Context, j *task.Job) (_ any, err error)
 				corrupted.Add(1)
 			}
 			touched = true
-			ok, err := s.refetch(ctx, key, f.id, f.sha)
+			ok, err := s.replace(ctx, key, f.id, f.sha)
 			if err != nil {
 				return nil, err
 			}
@@ -170,9 +170,31 @@ func (s *Service) inspect(ctx context.Context, key, sha string, verify bool) (_ 
 	return whole, nil
 }
 
-// refetch replaces a stored file from any source that has it. The bad file goes in any case: a missing file is
-// noticed, a wrong one is not.
-func (s *Service) refetch(ctx context.Context, key string, artifact pulp.ID, sha string) (ok bool, err error) {
+// replace makes a missing or damaged file good from any source that has it. Without one the damaged file goes: a missing file
+// is noticed, a wrong one is not.
+func (s *Service) replace(ctx context.Context, key string, artifact pulp.ID, sha string) (ok bool, err error) {
+	stage, err := s.refetch(ctx, artifact, sha)
+	if err != nil {
+		return false, err
+	}
+	if stage != nil {
+		defer func() { err = errors.Join(err, stage.Close()) }()
+	}
+	return stage != nil, s.DB.Hold(ctx, removing([]string{sha}), func(ctx context.Context) error {
+		if stage == nil { // somebody may have stored the file meanwhile
+			if state, err := s.inspect(ctx, key, sha, true); err != nil || state != damaged {
+				return err
+			}
+		}
+		if err := s.Blobs.Delete(ctx, key); err != nil || stage == nil {
+			return err
+		}
+		return stage.Commit(ctx, key)
+	})
+}
+
+// refetch downloads an artifact's file from the first source that has it; the result is nil where there is none.
+func (s *Service) refetch(ctx context.Context, artifact pulp.ID, sha string) (blob.Stage, error) {
 	type source struct {
 		remote pulp.ID
 		url    string
@@ -182,41 +204,44 @@ func (s *Service) refetch(ctx context.Context, key string, artifact pulp.ID, sha
 		return x, err
 	}, "SELECT DISTINCT ra.remote, ra.url FROM core_remoteartifact ra JOIN core_contentartifact ca ON ca.id = ra.content_artifact WHERE ca.artifact = ?", artifact)
 	if err != nil {
-		return false, err
-	}
-	if err := s.Blobs.Delete(ctx, key); err != nil {
-		return false, err
+		return nil, err
 	}
 	for _, x := range sources {
-		if ok, err = s.fetchTo(ctx, key, x.remote, x.url, sha); ok || ctx.Err() != nil {
-			return ok, err
+		stage, err := s.fetchFrom(ctx, x.remote, x.url, sha)
+		if err == nil {
+			return stage, nil
 		}
-		if err != nil {
-			s.Log.InfoContext(ctx, "source does not repair a file", slog.String("url", x.url), slog.Any("error", err))
+		if ctx.Err() != nil {
+			return nil, err
 		}
+		s.Log.InfoContext(ctx, "source does not repair a file", slog.String("remote", x.remote.String()), slog.Any("error", err))
 	}
-	return false, nil
+	return nil, nil
 }
 
-func (s *Service) fetchTo(ctx context.Context, key string, remote pulp.ID, url, sha string) (ok bool, err error) {
+func (s *Service) fetchFrom(ctx context.Context, remote pulp.ID, url, sha string) (blob.Stage, error) {
 	r, err := s.Remote(ctx, s.DB, remote)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	client, err := s.Download(*r)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer client.Close()
+	return s.fetch(ctx, client, download.Request{URL: url, Digests: pulp.Digests{pulp.SHA256: sha}})
+}
+
+// fetch downloads into a new stage.
+func (s *Service) fetch(ctx context.Context, client *download.Client, what download.Request) (blob.Stage, error) {
 	stage, err := s.Blobs.Stage(ctx)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, stage.Close()) }()
-	if _, err := client.Get(ctx, download.Request{URL: url, Digests: pulp.Digests{pulp.SHA256: sha}}, stage); err != nil {
-		return false, err
+	if _, err := client.Get(ctx, what, stage); err != nil {
+		return nil, errors.Join(err, stage.Close())
 	}
-	return true, stage.Commit(ctx, key)
+	return stage, nil
 }
 
 // filesChanged tells content servers that stored files went or were replaced.

@@ -143,14 +143,7 @@ func (s *Service) fetchURL(ctx context.Context, fileURL string) (_ blob.Stage, e
 		return nil, err
 	}
 	defer client.Close()
-	stage, err := s.Blobs.Stage(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := client.Get(ctx, download.Request{URL: remote.URL}, stage); err != nil {
-		return nil, errors.Join(err, stage.Close())
-	}
-	return stage, nil
+	return s.fetch(ctx, client, download.Request{URL: remote.URL})
 }
 
 // Artifact loads an artifact.
