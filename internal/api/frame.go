@@ -294,7 +294,8 @@ func (rt *router) domain(ctx context.Context, name string) (pulp.Domain, error) 
 	return d, err
 }
 
-// A slowBody ends a request whose body pauses for too long, however long the whole of it takes.
+// A slowBody ends a request whose body pauses for too long, however long the whole of it takes. The server itself takes the
+// deadline away when the body has ended.
 type slowBody struct {
 	io.ReadCloser
 	control *http.ResponseController
@@ -307,9 +308,5 @@ func (b *slowBody) Read(p []byte) (int, error) {
 		b.next = now.Add(b.pause / 4)
 		_ = b.control.SetReadDeadline(now.Add(b.pause)) // where there is no connection, there is nothing to set
 	}
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		_ = b.control.SetReadDeadline(time.Time{}) // or the wait for the next request would end with it
-	}
-	return n, err
+	return b.ReadCloser.Read(p)
 }
