@@ -57,10 +57,10 @@ func (s *Service) defineArtifacts() rest.Typed[Artifact] {
 	}
 	return rest.Define(rest.Resource[Artifact]{
 		App: "core", Model: "Artifact", Path: "artifacts", Table: "core_artifact",
-		OnCreate: s.uploadArtifact, CreateStatus: http.StatusCreated, Delete: rest.Now,
-		Deleting: func(context.Context, *db.Tx, *Artifact) error {
-			return errs.E(errs.Denied, "You do not have permission to perform this action.") // as in Pulp: orphan cleanup deletes artifacts
-		},
+		OnCreate: s.uploadArtifact, CreateStatus: http.StatusCreated,
+		Actions: []rest.Action{{Name: "delete", Method: http.MethodDelete, Status: http.StatusNoContent, Handle: func(context.Context, *rest.Request) (*rest.Response, error) {
+			return nil, errs.E(errs.Denied, "You do not have permission to perform this action.") // as in Pulp: orphan cleanup deletes artifacts
+		}}},
 		Filters:  filters,
 		Ordering: []string{"file", "md5", "pk", "pulp_created", "pulp_id", "pulp_last_updated", "sha1", "sha224", "sha256", "sha384", "sha512", "size", "timestamp_of_interest"},
 		OrderBy:  map[string]string{"file": "m.sha256"},

@@ -79,12 +79,7 @@ func DefineDistribution[T any](s *Service, r rest.Resource[T], base func(*T) *Di
 	}
 	r.Expand = func(ctx context.Context, q db.Querier, list []*T) error {
 		for _, v := range list {
-			b, to := base(v), serving(v)
-			s.expandDistribution(ctx, b)
-			if !to.Publication.IsZero() || !to.Version.IsZero() {
-				since := milliseconds(b.Updated)
-				b.NoChange = &since
-			}
+			s.expandDistribution(ctx, base(v), serving(v))
 		}
 		if expand == nil {
 			return nil
@@ -94,21 +89,20 @@ func DefineDistribution[T any](s *Service, r rest.Resource[T], base func(*T) *Di
 	return rest.Define(r)
 }
 
-// milliseconds prints a time as Pulp does where it is not a field's.
-func milliseconds(t pulp.Time) string {
-	if t%1e6 == 0 {
-		return t.Std().Format("2006-01-02T15:04:05Z")
-	}
-	return t.Std().Format("2006-01-02T15:04:05.000Z")
+// A genericDistribution is a distribution in the list over all types.
+type genericDistribution struct {
+	Distribution
+	Publication pulp.ID `api:"-" db:"m.publication"`
+	Version     pulp.ID `api:"-" db:"m.repository_version"`
 }
 
 func (s *Service) genericDistributions() *rest.Type {
-	return rest.Define(rest.Resource[Distribution]{
+	return rest.Define(rest.Resource[genericDistribution]{
 		App: "core", Model: "Distribution", Path: "distributions", Family: Distributions,
 		Filters: append(s.distributionFilters(), s.typeFilters(Distributions)...), Ordering: distributionOrdering,
-		Expand: func(ctx context.Context, _ db.Querier, list []*Distribution) error {
+		Expand: func(ctx context.Context, _ db.Querier, list []*genericDistribution) error {
 			for _, d := range list {
-				s.expandDistribution(ctx, d)
+				s.expandDistribution(ctx, &d.Distribution, Serving{Publication: d.Publication, Version: d.Version})
 			}
 			return nil
 		},
@@ -123,7 +117,11 @@ func (s *Service) genericGuards() *rest.Type {
 	}).Type
 }
 
-func (s *Service) expandDistribution(ctx context.Context, d *Distribution) {
+func (s *Service) expandDistribution(ctx context.Context, d *Distribution, to Serving) {
+	if !to.Publication.IsZero() || !to.Version.IsZero() {
+		since := d.Updated.String()
+		d.NoChange = &since
+	}
 	domain := ""
 	if s.API.Domains() {
 		domain = pulp.CallOf(ctx).Domain.Name + "/"

@@ -41,18 +41,21 @@ const stuckTask = "test.stuck"
 // both runs a test on both engines.
 func both(t *testing.T, f func(w *world)) {
 	t.Helper()
+	t.Parallel() // they wait for the disk
 	dbtest.Run(t, func(t *testing.T, d *db.DB) { f(newWorld(t, d)) })
 }
 
 // lite is both for what does not depend on the engine: it runs on SQLite alone.
 func lite(t *testing.T, f func(w *world)) {
 	t.Helper()
+	t.Parallel()
 	f(newWorld(t, dbtest.Open(t, dbtest.SQLite(t))))
 }
 
 // twoProcesses runs a test on both engines, on PostgreSQL with two processes of one server.
 func twoProcesses(t *testing.T, f func(w [2]*world)) {
 	t.Helper()
+	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
 		w := newWorld(t, dbtest.Open(t, dbtest.SQLite(t)))
 		f([2]*world{w, w})
@@ -138,4 +141,40 @@ func idOf(w *world, href string) pulp.ID {
 		w.Fatal(err)
 	}
 	return id
+}
+
+// undownloaded makes many units at once, whose files are not here, and returns their hrefs.
+func (w *world) undownloaded(n int, path func(i int) string) []string {
+	w.Helper()
+	hrefs := make([]string, n)
+	for from := 0; from < n; from += 10_000 {
+		var units, details, files [][]any
+		for i := from; i < min(n, from+10_000); i++ {
+			id := pulp.NewID()
+			hrefs[i] = root + contents + id.String() + "/"
+			units = append(units, []any{id, w.Call.Domain.ID, w.Repos.Now.Now(), 1, "file.file", w.Repos.Now.Now()})
+			details = append(details, []any{id, w.Call.Domain.ID, path(i), sha(path(i))})
+			files = append(files, []any{pulp.NewID(), id, path(i)})
+		}
+		err := w.DB.Update(w.Context(), func(tx *db.Tx) error {
+			for _, t := range []struct {
+				name    string
+				columns []string
+				rows    [][]any
+			}{
+				{"core_content", []string{"id", "domain", "created", "updated", "pulp_type", "timestamp_of_interest"}, units},
+				{"file_content", []string{"id", "domain", "relative_path", "digest"}, details},
+				{"core_contentartifact", []string{"id", "content", "relative_path"}, files},
+			} {
+				if _, err := tx.Insert(w.Context(), t.name, t.columns, t.rows, ""); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			w.Fatal(err)
+		}
+	}
+	return hrefs
 }

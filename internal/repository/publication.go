@@ -45,14 +45,17 @@ func DefinePublication[T any](s *Service, r rest.Resource[T], base func(*T) *Pub
 		}
 		return expand(ctx, q, list)
 	}
+	var t rest.Typed[T]
 	deleting := r.Deleting
 	r.Deleting = func(ctx context.Context, tx *db.Tx, v *T) error {
-		if err := s.publicationChanged(ctx, tx, base(v).ID, true); err != nil || deleting == nil {
+		if err := s.publicationChanged(ctx, tx, base(v).ID, true); err != nil {
+			return err
+		}
+		if err := task.Forget(ctx, tx, t.Ref(v)); err != nil || deleting == nil { // as Pulp does, for publications alone
 			return err
 		}
 		return deleting(ctx, tx, v)
 	}
-	var t rest.Typed[T]
 	r.OnCreate = func(ctx context.Context, req *rest.Request) (*rest.Response, error) {
 		v, err := t.Parse(ctx, req)
 		if err != nil {
