@@ -96,6 +96,9 @@ func readJSON(doc *Document, body io.Reader) error {
 		return errs.E(errs.Invalid, "JSON parse error - "+err.Error())
 	}
 	m, ok := v.(map[string]any)
+	if v == nil {
+		return errs.NonFieldError("No data provided")
+	}
 	if !ok {
 		return errs.NonFieldError("Invalid data. Expected a dictionary, but got %s.", typeName(v))
 	}

@@ -126,7 +126,7 @@ func (t *Type) selected(query map[string][]string) selection {
 		var list []string
 		for _, v := range query[param] {
 			for _, n := range strings.Split(v, ",") {
-				if n = strings.TrimSpace(n); n != "" {
+				if n != "" {
 					list = append(list, n)
 				}
 			}

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -104,7 +105,11 @@ func Text(name, column string, lookups ...string) []Filter {
 		case "in":
 			f.Param = listParam
 			f.Where = func(_ context.Context, _ *Filtering, v string) (Cond, error) {
-				marks, args := db.In(strings.Split(v, ","))
+				parts := strings.Split(v, ",")
+				for i := range parts {
+					parts[i] = strings.TrimSpace(parts[i])
+				}
+				marks, args := db.In(parts)
 				return Cond{column + " IN " + marks, args}, nil
 			}
 		case "ne":
@@ -309,8 +314,9 @@ func linkCond(ctx context.Context, f *Filtering, column, family, v string, nulla
 		return Cond{}, errs.List("URI couldn't be resolved: " + v)
 	case msg == noKey:
 		return Cond{}, errs.List("URI/PRN is not a valid href for " + family + " model: " + v)
-	case msg != "" && !strings.Contains(v, "/") && !strings.HasPrefix(v, "prn:"):
-		return Cond{}, errs.List("UUID invalid: " + v)
+	case strings.HasPrefix(msg, "“"): // a key that is none
+		key, _, _ := strings.Cut(strings.TrimPrefix(msg, "“"), "”")
+		return Cond{}, errs.List("UUID invalid: " + key)
 	case msg != "":
 		return Cond{}, errs.List(msg)
 	case refFamily(r) != family:
@@ -499,12 +505,15 @@ func (t *Type) whereOf(ctx context.Context, q db.Querier, query map[string][]str
 			unknown = append(unknown, "Invalid Filter: '"+name+"'")
 		}
 	}
-	if unknown != nil && len(t.Filters) > 0 {
-		return Cond{}, &errs.Error{Kind: errs.Invalid, Fields: map[string]any{"errors": unknown}}
-	}
 	f := &Filtering{t.engine, q, t}
 	var list []Cond
 	fields := map[string]any{}
+	if unknown != nil && len(t.Filters) > 0 {
+		fields["errors"] = unknown
+	}
+	if _, err := t.orderOf(query); err != nil {
+		maps.Copy(fields, err.Fields)
+	}
 	for _, name := range order {
 		filter := t.filters[name]
 		if filter == nil {
@@ -520,9 +529,7 @@ func (t *Type) whereOf(ctx context.Context, q db.Querier, query map[string][]str
 		}
 		c, err := filter.Where(ctx, f, v)
 		if e, ok := err.(*errs.Error); ok && e.Fields != nil { //nolint:errorlint // made right there
-			for k, msgs := range e.Fields {
-				fields[k] = msgs
-			}
+			maps.Copy(fields, e.Fields)
 			continue
 		}
 		if err != nil {
@@ -537,7 +544,7 @@ func (t *Type) whereOf(ctx context.Context, q db.Querier, query map[string][]str
 }
 
 // orderOf makes ORDER BY of ordering=.
-func (t *Type) orderOf(query map[string][]string) (string, error) {
+func (t *Type) orderOf(query map[string][]string) (string, *errs.Error) {
 	values := query["ordering"]
 	if len(values) == 0 || values[len(values)-1] == "" || t.filters["q"] == nil {
 		return t.order, nil

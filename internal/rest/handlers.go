@@ -47,11 +47,15 @@ func (t *Type) scope(ctx context.Context, r *Request) Cond {
 
 // find loads the object that the URL names, as far as the request may see it.
 func (t *Type) find(ctx context.Context, q db.Querier, r *Request) (reflect.Value, error) {
+	return t.findWhere(ctx, q, r, Cond{})
+}
+
+func (t *Type) findWhere(ctx context.Context, q db.Querier, r *Request, filters Cond) (reflect.Value, error) {
 	if err := t.checkParent(ctx, q, r); err != nil {
 		return reflect.Value{}, err
 	}
 	where, args := t.keyCondition(r.Key, "")
-	c := And(Cond{where, args}, t.scope(ctx, r))
+	c := And(Cond{where, args}, t.scope(ctx, r), filters)
 	return t.loadOne(ctx, q, "WHERE "+c.SQL, c.Args...)
 }
 
@@ -70,10 +74,12 @@ func (t *Type) checkParent(ctx context.Context, q db.Querier, r *Request) error 
 }
 
 func (t *Type) read(ctx context.Context, r *Request) (*Response, error) {
-	if _, err := t.whereOf(ctx, t.engine.db, r.Query, r.params()); err != nil {
+	// as Pulp does: filters hold for an object on its own as well
+	filters, err := t.whereOf(ctx, t.engine.db, r.Query, r.params())
+	if err != nil {
 		return nil, err
 	}
-	v, err := t.find(ctx, t.engine.db, r)
+	v, err := t.findWhere(ctx, t.engine.db, r, filters)
 	if err != nil {
 		return nil, err
 	}
@@ -121,9 +127,9 @@ func (t *Type) list(ctx context.Context, r *Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	order, err := t.orderOf(r.Query)
-	if err != nil {
-		return nil, err
+	order, bad := t.orderOf(r.Query)
+	if bad != nil {
+		return nil, bad
 	}
 	if err := t.checkParent(ctx, q, r); err != nil {
 		return nil, err

@@ -2,8 +2,10 @@ package rest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -84,24 +86,30 @@ func (n *qNode) leaf(ctx context.Context, f *Filtering) (Cond, error) {
 	if !ok || e.Kind != errs.Invalid {
 		return c, err
 	}
-	type problem struct {
-		Message string `json:"message"`
-		Code    string `json:"code"`
+	if e.List != nil {
+		return Cond{}, e
 	}
-	report := map[string][]problem{}
-	for name, msgs := range e.Fields {
-		for _, m := range msgs.([]string) {
-			report[name] = append(report[name], problem{m, "invalid"})
+	var report []byte
+	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
+		for _, m := range e.Fields[name].([]string) {
+			report = append(report, map[bool]string{true: "{", false: ", "}[report == nil]...)
+			report = append(report, strconv.Quote(name)+`: [{"message": `...)
+			report = appendString(report, m)
+			report = append(report, `, "code": "`+codeOf(m)+`"}]`...)
 		}
 	}
-	for _, m := range e.List {
-		report[n.name] = append(report[n.name], problem{m, "invalid"})
+	return Cond{}, errs.Field("q", string(append(report, '}')))
+}
+
+// codeOf is the code that clients get with a filter's message.
+func codeOf(message string) string {
+	switch {
+	case strings.HasPrefix(message, "Select a valid choice."):
+		return "invalid_choice"
+	case strings.HasPrefix(message, "Range query"):
+		return "invalid_values"
 	}
-	text, err := json.Marshal(report)
-	if err != nil {
-		return Cond{}, err
-	}
-	return Cond{}, errs.Field("q", string(text))
+	return "invalid"
 }
 
 var errSyntax = errors.New("Syntax error in expression.") //nolint:revive,staticcheck // the text that clients see

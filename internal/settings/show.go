@@ -101,11 +101,9 @@ func (s *Settings) Inspect(key string, showSecrets bool) []Entry {
 		at := slices.Clone(g.path)
 		missing := false
 		for i := len(g.path); i < len(path) && !missing; i++ { // the source gives a whole of which path is a part
-			table, ok := e.Value.(map[string]any)
-			k := dynaconf.FindKey(table, path[i])
-			if e.Value, ok = table[k]; !ok {
-				missing = true
-			}
+			table, _ := e.Value.(map[string]any)
+			v, ok := table[dynaconf.FindKey(table, path[i])]
+			e.Value, missing = v, !ok
 			at = append(at, k)
 			e.Name = strings.Join(at, ".")
 		}
