@@ -102,7 +102,8 @@ func (s *Settings) Inspect(key string, showSecrets bool) []Entry {
 		missing := false
 		for i := len(g.path); i < len(path) && !missing; i++ { // the source gives a whole of which path is a part
 			table, _ := e.Value.(map[string]any)
-			v, ok := table[dynaconf.FindKey(table, path[i])]
+			k := dynaconf.FindKey(table, path[i])
+			v, ok := table[k]
 			e.Value, missing = v, !ok
 			at = append(at, k)
 			e.Name = strings.Join(at, ".")

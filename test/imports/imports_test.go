@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"plugins"},
 	{"internal/server"},
 	{"cmd"},
-	{"test"},
+	{"test", "internal/repository/repositorytest", "internal/pipeline/pipelinetest"}, // the last two make worlds for tests
 }
 
 // formatMay lists what the format libraries import besides the standard library.
