@@ -43,12 +43,21 @@ func (c *client) close() { c.http.CloseIdleConnections() }
 
 type account struct{ name, password string }
 
+// cookies says which of the server's cookies a request has.
+type cookies int
+
+const (
+	without cookies = iota
+	alone           // as a browser sends them that another site has made ask
+	proven          // with the header that only the server's own pages can send
+)
+
 type request struct {
 	method, target string
 	body           []byte
 	header         http.Header
 	as             *account // nil: nobody
-	session        bool     // send the cookies that the server set, and what proves that they are ours
+	cookies        cookies
 }
 
 type answer struct {
@@ -74,10 +83,10 @@ func (c *client) do(ctx context.Context, r request) (*answer, error) {
 	if r.as != nil {
 		req.SetBasicAuth(r.as.name, r.as.password)
 	}
-	if r.session {
+	if r.cookies != without {
 		for _, cookie := range c.jar.Cookies(req.URL) {
 			req.AddCookie(cookie)
-			if cookie.Name == "csrftoken" {
+			if cookie.Name == "csrftoken" && r.cookies == proven {
 				req.Header.Set("X-CSRFToken", cookie.Value)
 			}
 		}
@@ -114,7 +123,7 @@ func ask(ts *testscript.TestScript, neg bool, r request, sets []set) {
 	if w.server == nil {
 		ts.Fatalf("no server runs")
 	}
-	r.as, r.session = w.user, w.session
+	r.as, r.cookies = w.user, w.cookies
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	a, err := w.client.do(ctx, r)
@@ -150,9 +159,9 @@ func content(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: [!] content PATH ['Header: value']...")
 	}
 	w := of(ts)
-	before, session := w.user, w.session
-	w.user, w.session = nil, false
-	defer func() { w.user, w.session = before, session }()
+	before, had := w.user, w.cookies
+	w.user, w.cookies = nil, without
+	defer func() { w.user, w.cookies = before, had }()
 	r := request{method: "GET", target: "/pulp/content/" + args[0], header: http.Header{}}
 	for _, h := range args[1:] {
 		name, value, _ := strings.Cut(h, ":")
@@ -208,7 +217,7 @@ func upload(ts *testscript.TestScript, neg bool, args []string) {
 // user says who asks from now on.
 func user(ts *testscript.TestScript, neg bool, args []string) {
 	w := of(ts)
-	w.user, w.session = nil, false
+	w.user, w.cookies = nil, without
 	switch {
 	case neg:
 		ts.Fatalf("unsupported: ! user")
@@ -216,9 +225,11 @@ func user(ts *testscript.TestScript, neg bool, args []string) {
 		w.user = &account{args[0], args[1]}
 	case slices.Equal(args, []string{"nobody"}):
 	case slices.Equal(args, []string{"session"}):
-		w.session = true
+		w.cookies = proven
+	case slices.Equal(args, []string{"forged"}):
+		w.cookies = alone
 	default:
-		ts.Fatalf("usage: user NAME PASSWORD, user nobody or user session")
+		ts.Fatalf("usage: user NAME PASSWORD, user nobody, user session or user forged")
 	}
 }
 
@@ -232,7 +243,7 @@ func waitTask(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
-		a, err := w.client.do(ctx, request{method: "GET", target: args[0], as: w.user, session: w.session})
+		a, err := w.client.do(ctx, request{method: "GET", target: args[0], as: w.user, cookies: w.cookies})
 		ts.Check(err)
 		if a.status != http.StatusOK {
 			ts.Fatalf("%s: %d %s", args[0], a.status, a.body)
@@ -328,9 +339,10 @@ func (s set) apply(ts *testscript.TestScript, body []byte) {
 	ts.Setenv(s.variable, value)
 }
 
-var step = regexp.MustCompile(`^(?:\.([A-Za-z0-9_]+)|\[(\d+)\]|\["([^"]*)"\])`)
+var step = regexp.MustCompile(`^(?:\.([A-Za-z0-9_]+)|\[(\d+)\]|\["([^"]*)"\]|\[([a-z_]+)=([^]]*)\])`)
 
-// find returns the value at a path, as .results[0].pulp_labels["a b"]: texts as they are, all else as JSON.
+// find returns the value at a path, as .results[0].pulp_labels["a b"] or .tasks[state=failed].name, where the first
+// that fits counts: texts as they are, all else as JSON.
 func find(body []byte, path string) (value string, ok bool, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
@@ -344,8 +356,19 @@ func find(body []byte, path string) (value string, ok bool, err error) {
 			return "", false, fmt.Errorf("%s is not of the form .key[0][\"key\"]", path)
 		}
 		rest = rest[len(m[0]):]
+		list, _ := v.([]any)
+		if m[4] != "" {
+			i := slices.IndexFunc(list, func(e any) bool {
+				object, _ := e.(map[string]any)
+				return object[m[4]] == m[5]
+			})
+			if i < 0 {
+				return "", false, nil
+			}
+			v = list[i]
+			continue
+		}
 		if m[2] != "" {
-			list, _ := v.([]any)
 			i, err := strconv.Atoi(m[2])
 			if err != nil || i >= len(list) {
 				return "", false, err

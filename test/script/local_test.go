@@ -14,13 +14,24 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// upstream serves a folder of the script by HTTP until the script ends.
+// upstream serves a folder of the script by HTTP until the script ends. Below /never/ it does not answer.
 func upstream(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: upstream FOLDER VARIABLE")
 	}
-	s := httptest.NewServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
-	ts.Defer(s.Close)
+	over := make(chan struct{})
+	files := http.FileServer(http.Dir(ts.MkAbs(args[0])))
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/never/") {
+			select {
+			case <-r.Context().Done():
+			case <-over:
+			}
+			return
+		}
+		files.ServeHTTP(w, r)
+	}))
+	ts.Defer(func() { close(over); s.Close() })
 	ts.Setenv(args[1], s.URL)
 }
 

@@ -16,7 +16,7 @@ type world struct {
 	t       *testing.T
 	server  *process // the last that was started, or nil
 	user    *account // who asks; nil: nobody
-	session bool     // ask with the cookies that the server set
+	cookies cookies  // what is sent of those that the server set
 	client  *client
 	answer  *answer // the last one, or nil
 }

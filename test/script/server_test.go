@@ -7,8 +7,8 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -75,11 +75,11 @@ func start(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("a server runs already: stopserver first")
 	}
 	// a command of ours sees the script's variables only one by one
-	ts.Check(ts.Exec("env", "-0"))
-	environ := slices.DeleteFunc(strings.Split(ts.ReadFile("stdout"), "\x00"), func(kv string) bool { return kv == "" })
+	environ := filepath.Join(ts.Getenv("TMPDIR"), "environ")
+	ts.Check(ts.Exec("sh", "-c", "env -0 >"+environ))
 	p := &process{url: make(chan string, 1), done: make(chan struct{})}
 	p.cmd = exec.Command(ts.Getenv("BINARY"), args...) //nolint:gosec // our own
-	p.cmd.Env = environ
+	p.cmd.Env = strings.Split(strings.TrimSuffix(ts.ReadFile(environ), "\x00"), "\x00")
 	p.cmd.Dir = ts.MkAbs(".")
 	p.cmd.Stderr = &p.err
 	out, err := p.cmd.StdoutPipe()
@@ -124,8 +124,12 @@ func (p *process) stop() error {
 // waitReady waits until the server answers, and sets URL.
 func waitReady(ts *testscript.TestScript, neg bool, args []string) {
 	w := of(ts)
-	if neg || len(args) > 0 || w.server == nil {
-		ts.Fatalf("usage: granary server ... &, then waitready")
+	if neg || len(args) > 1 || w.server == nil {
+		ts.Fatalf("usage: granary server ... &, then waitready [PATH]")
+	}
+	target := "status/"
+	if len(args) == 1 {
+		target = args[0]
 	}
 	select {
 	case u := <-w.server.url:
@@ -138,7 +142,7 @@ func waitReady(ts *testscript.TestScript, neg bool, args []string) {
 	w.client.base = ts.Getenv("URL")
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if a, err := w.client.do(ctx, request{method: "GET", target: "status/"}); err != nil || a.status != 200 {
+	if a, err := w.client.do(ctx, request{method: "GET", target: target}); err != nil || a.status != 200 {
 		ts.Fatalf("the server does not answer: %v %+v", err, a)
 	}
 }
