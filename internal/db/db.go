@@ -226,7 +226,7 @@ func In[T any](values []T) (marks string, args []any) {
 	return "(" + strings.Repeat("?, ", len(values)-1) + "?)", args
 }
 
-// TupleIn returns the condition that the columns together are one of rows, and its arguments.
+// TupleIn returns the condition that the columns together are one of rows, and its arguments, which are in the driver's form.
 func (e Engine) TupleIn(columns []string, rows [][]any) (condition string, args []any) {
 	if len(rows) == 0 {
 		return "1 = 0", nil
@@ -235,11 +235,34 @@ func (e Engine) TupleIn(columns []string, rows [][]any) (condition string, args 
 	for _, r := range rows {
 		args = append(args, r...)
 	}
-	list := strings.Repeat(tuple+", ", len(rows)-1) + tuple
-	if e == SQLite { // which takes rows only from VALUES
-		list = "VALUES " + list
+	// SQLite takes rows only from VALUES; PostgreSQL would try every row of a list on every row of the table.
+	first := tuple
+	if e == PostgreSQL { // which would take the arguments for text
+		casts := make([]string, len(columns))
+		for i, v := range rows[0] {
+			casts[i] = "?::" + typeOf(v)
+		}
+		first = "(" + strings.Join(casts, ", ") + ")"
 	}
-	return "(" + strings.Join(columns, ", ") + ") IN (" + list + ")", args
+	return "(" + strings.Join(columns, ", ") + ") IN (VALUES " + first + strings.Repeat(", "+tuple, len(rows)-1) + ")", args
+}
+
+// typeOf returns PostgreSQL's type of an argument.
+func typeOf(v any) string {
+	switch v := v.(type) {
+	case int64:
+		return "bigint"
+	case float64:
+		return "double precision"
+	case bool:
+		return "boolean"
+	case []byte:
+		if len(v) == 16 {
+			return "uuid"
+		}
+		return "bytea"
+	}
+	return "text"
 }
 
 // Rebind turns each ? outside of quotes into $1, $2, ….

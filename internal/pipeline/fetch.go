@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"granary/internal/blob"
 	"granary/internal/download"
@@ -30,7 +32,7 @@ func (s *Sync) fetchAll(ctx context.Context, from <-chan *item, to chan<- *item)
 					continue
 				}
 				g.Go(func() error {
-					if err := s.fetch(ctx, it); err != nil {
+					if err := s.fetch(ctx, it, s.staged); err != nil {
 						return err
 					}
 					return send(ctx, to, it)
@@ -53,35 +55,46 @@ func (it *item) due() (list []*file) {
 	return list
 }
 
-// fetch downloads what is missing of a unit.
-func (s *Sync) fetch(ctx context.Context, it *item) error {
-	g, ctx := errgroup.WithContext(ctx)
-	var err error
-	for _, f := range it.due() {
-		if err = s.files.Acquire(ctx, 1); err != nil {
-			break
+// fetch downloads what is missing of a unit. Where that is much, some of it is stored already. room bounds what is
+// staged.
+func (s *Sync) fetch(ctx context.Context, it *item, room *semaphore.Weighted) error {
+	for due := range slices.Chunk(it.due(), maxUnitFiles) {
+		if it.staged() > 0 {
+			if err := s.store(ctx, []*item{it}); err != nil {
+				return err
+			}
 		}
-		g.Go(func() error {
-			defer s.files.Release(1)
-			return s.fetchFile(ctx, f)
-		})
+		// All at once, since a unit that has some of its files and waits for the rest would keep others waiting.
+		if err := room.Acquire(ctx, int64(len(due))); err != nil {
+			return err
+		}
+		g, ctx := errgroup.WithContext(ctx)
+		for _, f := range due {
+			g.Go(func() error { return s.fetchFile(ctx, f, room) })
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
 	}
-	return cmp.Or(g.Wait(), err)
+	return nil
 }
 
 // fetchFile downloads a file from the first place that has it. The error is the last place's.
-func (s *Sync) fetchFile(ctx context.Context, f *file) (err error) {
+func (s *Sync) fetchFile(ctx context.Context, f *file, room *semaphore.Weighted) error {
 	if len(f.places) == 0 {
 		return fmt.Errorf("%q has no URL to download it from", f.RelativePath)
 	}
-	stage, err := s.newStage(ctx)
+	stage, err := s.svc.Blobs.Stage(ctx)
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.stages[stage] = room
+	s.mu.Unlock()
 	for _, p := range f.places {
-		client, err2 := s.Client(p.remote)
-		if err2 != nil {
-			return err2
+		var client *download.Client
+		if client, err = s.Client(p.remote); err != nil {
+			return err
 		}
 		_, err = client.Get(ctx, download.Request{URL: p.url, Size: f.Size, Digests: f.Digests}, stage)
 		if err == nil {
@@ -89,28 +102,17 @@ func (s *Sync) fetchFile(ctx context.Context, f *file) (err error) {
 			s.downloads.Add(1)
 			return nil
 		}
-		if e := (*download.Error)(nil); !errors.As(err, &e) || ctx.Err() != nil {
+		if _, remote := errors.AsType[*download.Error](err); !remote || ctx.Err() != nil {
 			break // no other place would help
 		}
 	}
-	return errors.Join(err, s.dropStage(stage))
+	return err
 }
 
-// newStage starts a file that is dropped with the sync unless it is stored before.
-func (s *Sync) newStage(ctx context.Context) (blob.Stage, error) {
-	stage, err := s.svc.Blobs.Stage(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stages[stage] = struct{}{}
-	return stage, nil
-}
-
-// dropStage ends a stage; one that was stored stays so.
+// dropStage ends a stage that was stored.
 func (s *Sync) dropStage(stage blob.Stage) error {
 	s.mu.Lock()
+	s.stages[stage].Release(1)
 	delete(s.stages, stage)
 	s.mu.Unlock()
 	return stage.Close()

@@ -28,9 +28,13 @@ const (
 	batchSize = 500 // units that a stage takes at once
 	inFlight  = 25  // units whose files are downloaded at once, where the options don't say
 
-	// maxFiles bounds the files that are downloaded at once for all units together, and those that are taken at
-	// once to store: each is an open file.
-	maxFiles = 200
+	// maxStaged bounds the files that are downloaded and not stored yet: each is an open file. Half of them are stored at
+	// once, while the other half is downloaded. The larger these lots, the less the database writes for each file.
+	maxStaged = 800
+	lot       = maxStaged / 2
+
+	// maxUnitFiles is how many files of one unit are downloaded before those are stored.
+	maxUnitFiles = 100
 )
 
 // A Unit is content that the new version is to have.
@@ -70,15 +74,15 @@ type Sync struct {
 	job     *task.Job
 	o       Options
 	draft   *repository.Draft
-	sources bool // there are alternate content sources, and they are wanted
-	files   *semaphore.Weighted
+	sources bool                // there are alternate content sources, and they are wanted
+	staged  *semaphore.Weighted // the room for staged files
 
 	downloads, associated *task.Progress
 
 	mu      sync.Mutex
 	clients map[pulp.ID]*download.Client
-	remotes map[pulp.ID]*pulp.Remote // of alternate content sources
-	stages  map[blob.Stage]struct{}  // what was downloaded and is not stored yet
+	remotes map[pulp.ID]*pulp.Remote           // of alternate content sources
+	stages  map[blob.Stage]*semaphore.Weighted // what is downloaded and not stored yet, and the room that it takes
 
 	seen []pulp.ID // for Mirror: what was declared; only the last stage appends
 }
@@ -89,8 +93,8 @@ func New(svc *repository.Service, j *task.Job, o Options) *Sync {
 		o.MaxInFlight = inFlight
 	}
 	return &Sync{
-		svc: svc, job: j, o: o, files: semaphore.NewWeighted(maxFiles),
-		clients: map[pulp.ID]*download.Client{}, remotes: map[pulp.ID]*pulp.Remote{}, stages: map[blob.Stage]struct{}{},
+		svc: svc, job: j, o: o, staged: semaphore.NewWeighted(maxStaged),
+		clients: map[pulp.ID]*download.Client{}, remotes: map[pulp.ID]*pulp.Remote{}, stages: map[blob.Stage]*semaphore.Weighted{},
 	}
 }
 
@@ -173,7 +177,7 @@ func (s *Sync) Run(ctx context.Context, d *repository.Draft, first func(ctx cont
 func (s *Sync) flow(ctx context.Context, first func(ctx context.Context, emit func(Unit) error) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	declared, resolved := make(chan *item, batchSize), make(chan *item)
-	fetched, kept := make(chan *item, maxFiles), make(chan *item, batchSize)
+	fetched, kept := make(chan *item, lot), make(chan *item, batchSize)
 	g.Go(func() error {
 		return end(declared, first(ctx, func(u Unit) error { return send(ctx, declared, newItem(u)) }))
 	})
@@ -232,7 +236,7 @@ func send(ctx context.Context, to chan<- *item, it *item) error {
 	}
 }
 
-// inBatches is a stage that works on as many items at once as wait for it, up to batchSize and to maxFiles by size. It
+// inBatches is a stage that works on as many items at once as wait for it, up to batchSize and to a lot by size. It
 // ends when from is closed.
 func inBatches(ctx context.Context, from <-chan *item, to chan<- *item, size func(*item) int, work func(context.Context, []*item) error) error {
 	batch := make([]*item, 0, batchSize)
@@ -249,7 +253,7 @@ func inBatches(ctx context.Context, from <-chan *item, to chan<- *item, size fun
 		}
 		files := size(batch[0])
 	waiting:
-		for len(batch) < batchSize && files < maxFiles {
+		for len(batch) < batchSize && files < lot {
 			select {
 			case it, more := <-from:
 				if !more {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/semaphore"
+
 	"granary/internal/blob"
 	"granary/internal/db"
 	"granary/internal/errs"
@@ -44,62 +46,58 @@ func (s *Sync) store(ctx context.Context, batch []*item) error {
 // when it is told to spare nothing.
 var errGone = errors.New("orphan cleanup removed what the sync needs")
 
-// attempts is how often units are saved, or their files looked for, before orphan cleanup is taken to be too much.
-const attempts = 10
+const (
+	// attempts is how often units are saved before orphan cleanup is taken to be too much.
+	attempts = 10
+	// fewUnits are saved at once then, so that it takes no longer than a cleanup.
+	fewUnits = 20
+)
 
 // save writes units, where their files may be had, and that they are in the draft.
 func (s *Sync) save(ctx context.Context, batch []*item) error {
-	for try := 1; ; try++ {
-		ids, err := s.saveBatch(ctx, batch)
-		if err == nil {
-			for i, it := range batch {
-				if it.Saved != nil {
-					it.Saved(ids[i])
-				}
+	err := s.saveBatch(ctx, batch)
+	if !isGone(err) {
+		return err
+	}
+	for few := range slices.Chunk(batch, fewUnits) {
+		for try := 1; ; try++ {
+			if err := s.again(ctx, few); err != nil {
+				return err
 			}
-			return nil
-		}
-		if try == attempts || !errors.Is(err, errGone) && !db.IsForeignKey(err) {
-			return err
-		}
-		if err := s.again(ctx, batch); err != nil {
-			return err
+			err := s.saveBatch(ctx, few)
+			if err == nil {
+				break
+			}
+			if try == attempts || !isGone(err) {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
-// again takes a batch through the stages before save, until all its files are there and no cleanup that is under way
-// can take them.
+func isGone(err error) bool { return errors.Is(err, errGone) || db.IsForeignKey(err) }
+
+// again takes units through the stages before save once more. What it finds stored no cleanup that is under way takes away.
 func (s *Sync) again(ctx context.Context, batch []*item) error {
-	for range attempts {
-		for _, it := range batch {
-			for i := range it.files {
-				it.files[i].stored = it.files[i].Stored
-			}
+	for _, it := range batch {
+		for i := range it.files {
+			it.files[i].stored = it.files[i].Stored
 		}
-		if err := s.resolve(ctx, batch); err != nil {
-			return err
-		}
-		if err := s.keepStored(ctx, batch); err != nil {
-			return err
-		}
-		complete := true
-		for _, it := range batch {
-			if len(it.due()) > 0 {
-				complete = false
-				if err := s.fetch(ctx, it); err != nil {
-					return err
-				}
-			}
-		}
-		if complete {
-			return nil
-		}
-		if err := s.store(ctx, batch); err != nil {
+	}
+	if err := s.resolve(ctx, batch); err != nil {
+		return err
+	}
+	if err := s.keepStored(ctx, batch); err != nil {
+		return err
+	}
+	for _, it := range batch {
+		// In room of its own: who has the other stages' waits for save.
+		if err := s.fetch(ctx, it, semaphore.NewWeighted(maxUnitFiles)); err != nil {
 			return err
 		}
 	}
-	return errGone
+	return s.store(ctx, batch)
 }
 
 // keepStored protects the batch's stored files, and forgets those that are not there any more.
@@ -126,7 +124,7 @@ func (s *Sync) keepStored(ctx context.Context, batch []*item) error {
 	return nil
 }
 
-func (s *Sync) saveBatch(ctx context.Context, batch []*item) (ids []pulp.ID, err error) {
+func (s *Sync) saveBatch(ctx context.Context, batch []*item) error {
 	byType := map[*repository.ContentType][]int{}
 	var types []*repository.ContentType
 	for i, it := range batch {
@@ -136,7 +134,7 @@ func (s *Sync) saveBatch(ctx context.Context, batch []*item) (ids []pulp.ID, err
 		byType[it.Type] = append(byType[it.Type], i)
 	}
 	slices.SortFunc(types, func(a, b *repository.ContentType) int { return strings.Compare(a.Table, b.Table) })
-	ids = make([]pulp.ID, len(batch))
+	ids := make([]pulp.ID, len(batch))
 	var remotes []repository.RemoteArtifact
 	for _, t := range types {
 		units := make([]repository.NewContent, len(byType[t]))
@@ -145,19 +143,27 @@ func (s *Sync) saveBatch(ctx context.Context, batch []*item) (ids []pulp.ID, err
 		}
 		saved, err := s.svc.SaveContent(ctx, t, units)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for n, i := range byType[t] {
 			ids[i] = saved[n].ID
 			if remotes, err = s.addRemotes(ctx, remotes, batch[i], &saved[n]); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
 	if err := s.svc.SaveRemoteArtifacts(ctx, remotes); err != nil {
-		return nil, err
+		return err
 	}
-	return ids, s.associate(ctx, ids)
+	if err := s.associate(ctx, ids); err != nil {
+		return err
+	}
+	for i, it := range batch {
+		if it.Saved != nil {
+			it.Saved(ids[i])
+		}
+	}
+	return nil
 }
 
 // content is the unit in the form that is saved.

@@ -298,7 +298,7 @@ func (d *Draft) Add(ctx context.Context, ids []pulp.ID) (added int64, err error)
 			}
 			m, err = tx.Exec(ctx, "INSERT INTO core_repositorycontent (repository, content, added) SELECT r.id, c.id, r.next_version"+
 				" FROM core_content c JOIN core_repository r ON r.id = ? WHERE c.id IN "+marks+
-				" AND NOT EXISTS (SELECT 1 FROM core_repositorycontent rc WHERE rc.repository = r.id AND rc.content = c.id AND rc.removed = "+current+")",
+				" ON CONFLICT (repository, content) WHERE removed = "+current+" DO NOTHING", // PostgreSQL may plan a condition badly while the table is young
 				append([]any{d.Repository}, args...)...)
 			return err
 		})
