@@ -224,7 +224,7 @@ func TestSetSuperuser(t *testing.T) {
 // TestSlowOnce: the slow check runs once for many who ask at the same time, and not again for those who come soon after.
 func TestSlowOnce(t *testing.T) {
 	w := sqliteWorld(t)
-	w.Access = access.New(access.Config{DB: w.DB, Log: w.Log, Now: w.Now, Iterations: 100_000})
+	w.Access = access.New(access.Config{DB: w.DB, Log: w.Log, Now: w.Now, Iterations: 50_000})
 	w.add("u", "password")
 	measure := func(f func()) time.Duration {
 		start := time.Now()
@@ -291,29 +291,6 @@ func TestFailuresAreBounded(t *testing.T) {
 	}
 	w.expect("with the right one at last", "late", "password", "ok")
 	w.expect("more than a password can be", "v", strings.Repeat("x", 5000), wrong)
-}
-
-// TestFloods: a flood of logins is refused for its larger part, and does not keep out who is known already.
-func TestFloods(t *testing.T) {
-	w := sqliteWorld(t)
-	w.Access = access.New(access.Config{DB: w.DB, Log: w.Log, Now: w.Now, Iterations: 50_000})
-	w.add("u", "password")
-	w.expect("before", "u", "password", "ok")
-	var wg sync.WaitGroup
-	got := make([]string, 300)
-	for i := range got {
-		wg.Go(func() { got[i] = w.logIn(fmt.Sprint("nobody", i), "x", fmt.Sprint("192.0.2.", i%200, ":1")) })
-	}
-	w.expect("meanwhile", "u", "password", "ok")
-	wg.Wait()
-	count := map[string]int{}
-	for _, s := range got {
-		count[s]++
-	}
-	if busy := count["Too many logins at once. Try again later."]; busy == 0 || busy+count[wrong] != len(got) || count[wrong] < 64 {
-		t.Errorf("outcomes: %v", count)
-	}
-	w.expect("afterwards", "v", "password", wrong)
 }
 
 func TestPasswordRules(t *testing.T) {

@@ -221,8 +221,13 @@ func (a *API) migrateDomain(ctx context.Context, r *rest.Request) (*rest.Respons
 
 // protectors are the tables whose objects keep a domain from going.
 var protectors = []struct{ table, model string }{
-	{"core_acs", "AlternateContentSource"}, {"core_contentguard", "ContentGuard"}, {"core_distribution", "Distribution"},
-	{"core_publication", "Publication"}, {"core_remote", "Remote"}, {"core_repository", "Repository"}, {"core_upload", "Upload"},
+	{"core_acs", "AlternateContentSource"},
+	{"core_contentguard", "ContentGuard"},
+	{"core_distribution", "Distribution"},
+	{"core_publication", "Publication"},
+	{"core_remote", "Remote"},
+	{"core_repository", "Repository"},
+	{"core_upload", "Upload"},
 }
 
 // deletingDomain removes what goes with a domain: content outside of repositories, artifacts and their files. Anything else keeps it.
