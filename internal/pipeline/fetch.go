@@ -70,7 +70,7 @@ func (s *Sync) fetch(ctx context.Context, it *item, room *semaphore.Weighted) er
 		}
 		g, ctx := errgroup.WithContext(ctx)
 		for _, f := range due {
-			g.Go(func() error { return s.fetchFile(ctx, f, room) })
+			g.Go(func() error { return s.caught(ctx, func() error { return s.fetchFile(ctx, f, room) }) })
 		}
 		if err := g.Wait(); err != nil {
 			return err

@@ -11,6 +11,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -178,24 +180,36 @@ func (s *Sync) flow(ctx context.Context, first func(ctx context.Context, emit fu
 	g, ctx := errgroup.WithContext(ctx)
 	declared, resolved := make(chan *item, batchSize), make(chan *item)
 	fetched, kept := make(chan *item, lot), make(chan *item, batchSize)
-	g.Go(func() error {
+	run := func(stage func() error) { g.Go(func() error { return s.caught(ctx, stage) }) }
+	run(func() error {
 		return end(declared, first(ctx, func(u Unit) error { return send(ctx, declared, newItem(u)) }))
 	})
-	g.Go(func() error {
+	run(func() error {
 		return end(resolved, inBatches(ctx, declared, resolved, unlimited, s.resolve))
 	})
-	g.Go(func() (err error) {
+	run(func() (err error) {
 		defer s.downloads.End(&err)
 		return end(fetched, s.fetchAll(ctx, resolved, fetched))
 	})
-	g.Go(func() error {
+	run(func() error {
 		return end(kept, inBatches(ctx, fetched, kept, (*item).staged, s.store))
 	})
-	g.Go(func() (err error) {
+	run(func() (err error) {
 		defer s.associated.End(&err)
 		return inBatches(ctx, kept, nil, unlimited, s.save)
 	})
 	return g.Wait()
+}
+
+// caught makes a panic an error, since it is not in the goroutine whose panics the task queue sees.
+func (s *Sync) caught(ctx context.Context, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.svc.Log.ErrorContext(ctx, "a sync panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return f()
 }
 
 // end closes what a stage sends to, unless it failed.

@@ -409,6 +409,32 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestLargeUnits have more files together than may be staged.
+func TestLargeUnits(t *testing.T) {
+	y := newYard(t, dbtest.Open(t, dbtest.SQLite(t)))
+	up := pipelinetest.NewUpstream(t)
+	const units, files = 6, 250
+	r := y.remote(t, up.URL)
+	list := make([]pipeline.Unit, units)
+	for i := range list {
+		list[i] = y.pack(fmt.Sprint("pack ", i))
+		for n := range files {
+			path := fmt.Sprintf("%d/%d", i, n)
+			up.Put(path, path)
+			list[i].Artifacts = append(list[i].Artifacts, file(r, path, path))
+		}
+	}
+	repo := y.repo()
+	y.mustSync(t, repo, pipeline.Options{}, list...)
+	got := y.holds(repo)
+	if len(got) != units*files || slices.ContainsFunc(got, func(s string) bool { return strings.HasSuffix(s, "none") }) {
+		t.Errorf("%d files, want %d", len(got), units*files)
+	}
+	if up.Total() != units*files {
+		t.Errorf("%d requests, want %d", up.Total(), units*files)
+	}
+}
+
 // TestErrorsOfTheFirstStage end all others, and are what the task tells.
 func TestErrorsOfTheFirstStage(t *testing.T) {
 	y := newYard(t, dbtest.Open(t, dbtest.SQLite(t)))
@@ -433,6 +459,10 @@ func TestErrorsOfTheFirstStage(t *testing.T) {
 		if p.State != task.Canceled {
 			t.Errorf("%s is %s", p.Code, p.State)
 		}
+	}
+	tk, text = y.sync(t, repo, pipeline.Options{}, func(context.Context, func(pipeline.Unit) error) error { panic("oh") })
+	if tk.State != task.Failed || text != "panic: oh" {
+		t.Errorf("%s %q", tk.State, text)
 	}
 	if n := y.Count("SELECT count(*) FROM core_repositoryversion WHERE repository = ?", repo); n != 1 {
 		t.Errorf("%d versions, want the first alone", n)
