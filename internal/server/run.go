@@ -76,6 +76,9 @@ func (s *Server) Run(ctx context.Context, at Addresses, ready func(addr string))
 		}
 	})
 	err = serving.Wait()
+	if s.Roles.Workers > 0 {
+		s.Log.InfoContext(ctx, "stopping once the running tasks have ended; a second signal stops at once", slog.Duration("limit", s.Settings.TaskGraceInterval))
+	}
 	stopBase()
 	if berr := below.Wait(); berr != nil && !errors.Is(berr, context.Canceled) {
 		return berr
