@@ -236,8 +236,22 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	for _, e := range []manifest.Entry{
-		{}, {"", hello, 5}, {"/a", hello, 5}, {"a/../b", hello, 5}, {"#a", hello, 5}, {"a\nb", hello, 5}, {"a\u2028b", hello, 5}, {" a", hello, 5}, {"a\u00a0", hello, 5},
-		{"a\xff", hello, 5}, {"a", strings.ToUpper(hello), 5}, {"a", "", 5}, {"a", hello + "0", 5}, {"a", " " + hello, 5}, {"a", none + ",0", 5}, {"a", hello, -1},
+		{},
+		{"", hello, 5},
+		{"/a", hello, 5},
+		{"a/../b", hello, 5},
+		{"#a", hello, 5},
+		{"a\nb", hello, 5},
+		{"a\u2028b", hello, 5},
+		{" a", hello, 5},
+		{"a\u00a0", hello, 5},
+		{"a\xff", hello, 5},
+		{"a", strings.ToUpper(hello), 5},
+		{"a", "", 5},
+		{"a", hello + "0", 5},
+		{"a", " " + hello, 5},
+		{"a", none + ",0", 5},
+		{"a", hello, -1},
 		{strings.Repeat("a", manifest.MaxLine-66), none, 0},
 	} {
 		if err := e.Check(); err == nil {

@@ -924,7 +924,9 @@ type lateIndex struct{ contentArtifact pulp.ID }
 func (x *lateIndex) Lookup(context.Context, content.Served, string) (*content.Entry, error) {
 	return &content.Entry{ContentArtifact: x.contentArtifact}, nil
 }
+
 func (*lateIndex) HasDir(context.Context, content.Served, string) (bool, error) { return false, nil }
+
 func (*lateIndex) List(context.Context, content.Served, string) ([]content.Item, error) {
 	return nil, nil
 }

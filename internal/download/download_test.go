@@ -310,10 +310,16 @@ func TestRequestsThatAreNotSent(t *testing.T) {
 		{download.Request{URL: "http:///x"}, download.Scheme, "URL: http:///x is not valid."},
 		{download.Request{URL: "http://h:abc/x"}, download.Scheme, "URL: http://h:abc/x is not valid."},
 		{download.Request{URL: "http:x"}, download.Scheme, "URL: http:x is not valid."},
-		{download.Request{URL: "http://h/x", Digests: pulp.Digests{pulp.MD5: "00", pulp.SHA1: "00"}}, download.Untrusted,
-			"Content at the URL 'http://h/x' does not contain at least one trusted hasher which is specified in the 'ALLOWED_CONTENT_CHECKSUMS' setting. It is known by: md5, sha1."},
-		{download.Request{URL: "http://h/x", Digests: pulp.Digests{"crc32": "00"}}, download.Untrusted,
-			"Content at the URL 'http://h/x' does not contain at least one trusted hasher which is specified in the 'ALLOWED_CONTENT_CHECKSUMS' setting. It is known by: crc32."},
+		{
+			download.Request{URL: "http://h/x", Digests: pulp.Digests{pulp.MD5: "00", pulp.SHA1: "00"}},
+			download.Untrusted,
+			"Content at the URL 'http://h/x' does not contain at least one trusted hasher which is specified in the 'ALLOWED_CONTENT_CHECKSUMS' setting. It is known by: md5, sha1.",
+		},
+		{
+			download.Request{URL: "http://h/x", Digests: pulp.Digests{"crc32": "00"}},
+			download.Untrusted,
+			"Content at the URL 'http://h/x' does not contain at least one trusted hasher which is specified in the 'ALLOWED_CONTENT_CHECKSUMS' setting. It is known by: crc32.",
+		},
 	} {
 		o := quick(nil)
 		o.Allowed = []pulp.Algorithm{pulp.SHA256}

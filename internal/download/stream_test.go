@@ -173,11 +173,17 @@ func TestOpenGoesOnAfterABreak(t *testing.T) {
 		saw     []string
 		sent    int // by the server, 0 if that depends on when it is left
 	}{
-		{"by ranges, with a validator", &fragile{breaks: []int{100_000, 50_000}, ranges: true, etag: `"1"`}, nil,
-			[]string{"", `bytes=100000- "1"`, `bytes=150000- "1"`}, size},
+		{
+			"by ranges, with a validator", &fragile{breaks: []int{100_000, 50_000}, ranges: true, etag: `"1"`}, nil,
+			[]string{"", `bytes=100000- "1"`, `bytes=150000- "1"`},
+			size,
+		},
 		{"by ranges, without a validator", &fragile{breaks: []int{100_000}, ranges: true}, sums(content), []string{"", "bytes=100000-"}, size},
-		{"by ranges that the server does not know", &fragile{breaks: []int{100_000, 200_000}, etag: `"1"`}, nil,
-			[]string{"", `bytes=100000- "1"`, `bytes=200000- "1"`}, size + 300_000},
+		{
+			"by ranges that the server does not know", &fragile{breaks: []int{100_000, 200_000}, etag: `"1"`}, nil,
+			[]string{"", `bytes=100000- "1"`, `bytes=200000- "1"`},
+			size + 300_000,
+		},
 		{"again, as nothing tells that it is the same file", &fragile{breaks: []int{100_000}, ranges: true}, nil, []string{"", ""}, size + 100_000},
 		{"again, with a weak validator", &fragile{breaks: []int{100_000}, ranges: true, etag: `W/"1"`}, nil, []string{"", ""}, size + 100_000},
 		{"again, after a break before the first one", &fragile{breaks: []int{100_000, 50_000}}, nil, []string{"", "", ""}, size + 150_000},

@@ -268,8 +268,10 @@ func TestProxy(t *testing.T) {
 		{name: "plain, with a password", url: "http://up.example/x", auth: basic, remote: pulp.Remote{ProxyUsername: "pu", ProxyPassword: "p@ss"}, saw: "GET http://up.example/x [" + basic + "]"},
 		{name: "tunnel, with a password", url: "https://up.example/x", auth: basic, remote: pulp.Remote{ProxyUsername: "pu", ProxyPassword: "p@ss"}, saw: "CONNECT up.example:443 [" + basic + "]"},
 		{name: "plain, refused", url: "http://up.example/x", auth: basic, saw: "GET http://up.example/x []", want: "407, message='Proxy Authentication Required', url='http://up.example/x'"},
-		{name: "tunnel, refused", url: "https://up.example/x", auth: basic, remote: pulp.Remote{ProxyUsername: "pu", ProxyPassword: "wrong"}, saw: "CONNECT up.example:443 [Basic cHU6d3Jvbmc=]",
-			want: "407, message='Proxy Authentication Required', url='PROXY'"},
+		{
+			name: "tunnel, refused", url: "https://up.example/x", auth: basic, remote: pulp.Remote{ProxyUsername: "pu", ProxyPassword: "wrong"}, saw: "CONNECT up.example:443 [Basic cHU6d3Jvbmc=]",
+			want: "407, message='Proxy Authentication Required', url='PROXY'",
+		},
 		{name: "plain, through TLS", url: "http://up.example/x", tls: true, saw: "GET http://up.example/x []"},
 		{name: "tunnel, through TLS", url: "https://up.example/x", tls: true, saw: "CONNECT up.example:443 []"},
 		{name: "tunnel, through TLS, no validation", url: "https://other.example/x", tls: true, remote: pulp.Remote{InsecureTLS: true}, saw: "CONNECT other.example:443 []"},

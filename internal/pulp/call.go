@@ -84,9 +84,9 @@ type Remote struct {
 	Username, Password                     string
 	Headers                                []map[string]string
 
-	Concurrency  int // downloads at once; 0 means the type's default
-	MaxRetries   int // 0 means the type's default
-	RateLimit    int // requests per second, 0 means no limit
+	Concurrency int // downloads at once; 0 means the type's default
+	MaxRetries  int // 0 means the type's default
+	RateLimit   int // requests per second, 0 means no limit
 	TotalTimeout, ConnectTimeout,
 	SockConnectTimeout, SockReadTimeout float64 // seconds, 0 means the default
 }

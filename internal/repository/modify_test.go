@@ -42,7 +42,8 @@ func TestModify(t *testing.T) {
 			w.Errorf("locks: %s", diff)
 		}
 		for _, nothing := range []object{
-			{}, body("add_content_units", []string{a}), body("remove_content_units", []string{c}), body("add_content_units", []string{}, "remove_content_units", []string{}),
+			{},
+			body("add_content_units", []string{a}), body("remove_content_units", []string{c}), body("add_content_units", []string{}, "remove_content_units", []string{}),
 			body("base_version", version(repo, 1)), body("remove_content_units", []string{"*"}, "add_content_units", []string{b, a}), body("remove_content_units", []string{a}, "add_content_units", []string{a}),
 		} {
 			if got := w.Run("POST", repo+"modify/", nothing).Created; len(got) != 0 {

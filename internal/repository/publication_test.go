@@ -89,8 +89,13 @@ func TestPublications(t *testing.T) {
 			filter, value string
 			want          int
 		}{
-			{"repository", repo, 5}, {"repository_version", version(repo, 1), 2}, {"checkpoint", "true", 1}, {"checkpoint", "false", 4},
-			{"content", w.unit("new", "zzz"), 2}, {"content__in", w.unit("new", "zzz") + "," + w.unit("b/c", "x"), 4}, {"pulp_created__gt", "2001-01-01", 5},
+			{"repository", repo, 5},
+			{"repository_version", version(repo, 1), 2},
+			{"checkpoint", "true", 1},
+			{"checkpoint", "false", 4},
+			{"content", w.unit("new", "zzz"), 2},
+			{"content__in", w.unit("new", "zzz") + "," + w.unit("b/c", "x"), 4},
+			{"pulp_created__gt", "2001-01-01", 5},
 		} {
 			if got := w.List(publications, tc.filter, tc.value); len(got) != tc.want {
 				w.Errorf("?%s=%s gives %d, want %d", tc.filter, tc.value, len(got), tc.want)

@@ -34,8 +34,11 @@ func TestRemotes(t *testing.T) {
 		for field, want := range map[string]any{
 			"url": "http://localhost/x", "ca_cert": certificate, "client_cert": nil, "total_timeout": 2.0, "tls_validation": false, "headers": []any{object{"A": "b"}, object{"C": 5.0}},
 			"hidden_fields": []any{
-				object{"name": "client_key", "is_set": true}, object{"name": "proxy_username", "is_set": true}, object{"name": "proxy_password", "is_set": true},
-				object{"name": "username", "is_set": true}, object{"name": "password", "is_set": true},
+				object{"name": "client_key", "is_set": true},
+				object{"name": "proxy_username", "is_set": true},
+				object{"name": "proxy_password", "is_set": true},
+				object{"name": "username", "is_set": true},
+				object{"name": "password", "is_set": true},
 			},
 		} {
 			if diff := cmp.Diff(want, made[field]); diff != "" {

@@ -455,8 +455,11 @@ func TestDatabase(t *testing.T) {
 		{"one part is enough for PostgreSQL", []string{"PULP_DATABASES__default__HOST=db"}, Database{Engine: Postgres, DSN: "postgres://pulp@/pulp?host=db"}},
 		{"lower case", []string{"PULP_databases__DEFAULT__host=db"}, Database{Engine: Postgres, DSN: "postgres://pulp@/pulp?host=db"}},
 		{"engine alone", []string{"PULP_DATABASES={default={ENGINE='django.db.backends.postgresql_psycopg2'}}"}, Database{Engine: Postgres, DSN: "postgres:///pulp"}},
-		{"socket, several ports, options", []string{`PULP_DATABASES={default={HOST='/run/pg,[::1]',PORT='5432, 5433',NAME='n',USER='u',OPTIONS={sslmode='verify-full',sslrootcert='/c a.pem',connect_timeout=3,pool={max_size=7}}}}`},
-			Database{Engine: Postgres, Conns: 7, DSN: "postgres://u@/n?connect_timeout=3&host=%2Frun%2Fpg%2C%5B%3A%3A1%5D&port=5432%2C5433&sslmode=verify-full&sslrootcert=%2Fc%20a.pem"}},
+		{
+			"socket, several ports, options",
+			[]string{`PULP_DATABASES={default={HOST='/run/pg,[::1]',PORT='5432, 5433',NAME='n',USER='u',OPTIONS={sslmode='verify-full',sslrootcert='/c a.pem',connect_timeout=3,pool={max_size=7}}}}`},
+			Database{Engine: Postgres, Conns: 7, DSN: "postgres://u@/n?connect_timeout=3&host=%2Frun%2Fpg%2C%5B%3A%3A1%5D&port=5432%2C5433&sslmode=verify-full&sslrootcert=%2Fc%20a.pem"},
+		},
 		{"SQLite", []string{"PULP_DATABASES={default={" + sqlite + ",NAME='/x.db'}}"}, Database{Engine: SQLite, File: "/x.db"}},
 		{"SQLite by its engine alone", []string{"PULP_DATABASES__default__ENGINE=django.db.backends.sqlite3"}, Database{Engine: SQLite, File: "/var/lib/pulp/db/pulp.sqlite3"}},
 		{"empty", []string{"PULP_DATABASES={}"}, Database{Engine: SQLite, File: "/var/lib/pulp/db/pulp.sqlite3"}},
@@ -634,7 +637,8 @@ func TestValuesThatPythonTakesToo(t *testing.T) {
 	want := []any{
 		true, true, true, false, false, false,
 		6379, 45 * time.Second, 0, SameSite(""), 0,
-		[]pulp.Algorithm{pulp.SHA256, pulp.SHA512}, slog.LevelDebug,
+		[]pulp.Algorithm{pulp.SHA256, pulp.SHA512},
+		slog.LevelDebug,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

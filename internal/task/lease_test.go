@@ -433,7 +433,9 @@ func testApps(e *env) {
 	e.eventually("all are registered", func() bool { return len(read()) == 4 })
 	before := read()
 	for _, want := range []row{
-		{"api", "api", "{}", 300000}, {"worker", "1@test", `{"core":"3.95.0"}`, 300000}, {"worker", "1@test:2", `{"core":"3.95.0"}`, 300000},
+		{"api", "api", "{}", 300000},
+		{"worker", "1@test", `{"core":"3.95.0"}`, 300000},
+		{"worker", "1@test:2", `{"core":"3.95.0"}`, 300000},
 		{"content", "c", `{"core":"1"}`, 300000},
 	} {
 		if before[want].IsZero() {

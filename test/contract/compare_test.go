@@ -198,9 +198,20 @@ func appOf(operation string) string {
 		}
 	}
 	for _, p := range []struct{ prefix, app string }{
-		{"copy_content_2", "deb"}, {"copy_content_3", "rpm"}, {"copy_content", "ansible"},
-		{"ansible_", "ansible"}, {"collection_import", "ansible"}, {"upload_collection", "ansible"}, {"api_v", "ansible"}, {"pulp_ansible", "ansible"},
-		{"pypi_", "python"}, {"pulp_maven", "maven"}, {"pulp_container", "container"}, {"token_", "container"}, {"rpm_", "rpm"}, {"deb_", "deb"},
+		{"copy_content_2", "deb"},
+		{"copy_content_3", "rpm"},
+		{"copy_content", "ansible"},
+		{"ansible_", "ansible"},
+		{"collection_import", "ansible"},
+		{"upload_collection", "ansible"},
+		{"api_v", "ansible"},
+		{"pulp_ansible", "ansible"},
+		{"pypi_", "python"},
+		{"pulp_maven", "maven"},
+		{"pulp_container", "container"},
+		{"token_", "container"},
+		{"rpm_", "rpm"},
+		{"deb_", "deb"},
 	} {
 		if strings.HasPrefix(operation, p.prefix) {
 			return p.app

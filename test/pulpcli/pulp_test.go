@@ -398,7 +398,9 @@ func fixtures(t *testing.T, p *pulp) {
 		name string
 		fail string // what is said, if the sync can't succeed
 	}{
-		{name: "file"}, {name: "file2"}, {name: "file-many"},
+		{name: "file"},
+		{name: "file2"},
+		{name: "file-many"},
 		{name: "file-invalid", fail: "/file-invalid/4.iso failed validation due to checksum. Expected '4a36e4ee"},
 		{name: "file-mixed", fail: "404, message='Not Found'"},
 	} {

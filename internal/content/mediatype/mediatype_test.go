@@ -48,8 +48,18 @@ func TestOf(t *testing.T) {
 		{"/a.css", "text/css"},
 
 		// Not known, unlike elsewhere.
-		{"x.rpm", none}, {"x.deb", none}, {"x.whl", none}, {"x.gem", none}, {"x.iso", none}, {"x.asc", none}, {"x.tgz", none}, {"x.yaml", none}, {"x.md", none},
-		{"x.avi", none}, {"x.svgz", none}, {"x.br", none},
+		{"x.rpm", none},
+		{"x.deb", none},
+		{"x.whl", none},
+		{"x.gem", none},
+		{"x.iso", none},
+		{"x.asc", none},
+		{"x.tgz", none},
+		{"x.yaml", none},
+		{"x.md", none},
+		{"x.avi", none},
+		{"x.svgz", none},
+		{"x.br", none},
 	} {
 		if got := mediatype.Of(tc.path); got != tc.want {
 			t.Errorf("Of(%q) = %s, want %s", tc.path, got, tc.want)

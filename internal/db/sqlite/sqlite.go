@@ -49,7 +49,7 @@ func Open(path string, readers int) (_ *Pool, err error) {
 	if p.Write, err = sql.Open("sqlite", name+"&_txlock=immediate"); err != nil {
 		return nil, err
 	}
-	p.Write.SetMaxOpenConns(2) // one for transactions, one for migrations before there are any
+	p.Write.SetMaxOpenConns(2)             // one for transactions, one for migrations before there are any
 	if err := p.Write.Ping(); err != nil { // makes the file, in WAL mode, before a reader looks
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
