@@ -147,8 +147,8 @@ func (s *Service) orphanedFilter(unused string) rest.Filter {
 
 // A versionRef is what is needed to ask for a version's content.
 type versionRef struct {
-	id, repo pulp.ID
-	number   int64
+	id, repo, domain pulp.ID
+	number           int64
 }
 
 func (s *Service) versionOf(ctx context.Context, f *rest.Filtering, v string) (versionRef, error) {
@@ -157,7 +157,8 @@ func (s *Service) versionOf(ctx context.Context, f *rest.Filtering, v string) (v
 		return versionRef{}, err
 	}
 	r := versionRef{id: found.ID}
-	err = f.Q.QueryRow(ctx, "SELECT repository, number FROM core_repositoryversion WHERE id = ?", found.ID).Scan(&r.repo, &r.number)
+	err = f.Q.QueryRow(ctx, "SELECT v.repository, r.domain, v.number FROM core_repositoryversion v JOIN core_repository r ON r.id = v.repository WHERE v.id = ?", found.ID).
+		Scan(&r.repo, &r.domain, &r.number)
 	return r, err
 }
 
@@ -170,34 +171,49 @@ func contentIn(column string, v versionRef) rest.Cond {
 }
 
 func (s *Service) versionFilters() []rest.Filter {
-	filter := func(name string, cond func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error)) rest.Filter {
-		return rest.Filter{Name: name, Param: rest.Param{Type: "string"}, Empty: true, Where: func(ctx context.Context, f *rest.Filtering, value string) (rest.Cond, error) {
+	const table = "core_repositorycontent rc"
+	filter := func(name, kind string, cond func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error)) rest.Filter {
+		return rest.Filter{Name: name, Param: rest.Param{Type: "string"}, Empty: true, Set: func(ctx context.Context, f *rest.Filtering, value string) (*rest.Set, error) {
 			v, err := s.versionOf(ctx, f, value)
 			if err != nil {
-				return rest.Cond{}, err
+				return nil, err
 			}
-			return cond(ctx, f.Q, v)
+			c, err := cond(ctx, f.Q, v)
+			if err != nil {
+				return nil, err
+			}
+			set := &rest.Set{From: table, Key: "rc.content", Cond: c}
+			if v.domain == pulp.CallOf(ctx).Domain.ID { // in another domain there is nothing to be seen
+				set.Count = func(ctx context.Context) (int64, error) { return versionCount(ctx, f.Q, v, kind, f.Type.PulpType) }
+			}
+			return set, nil
 		}}
 	}
 	return []rest.Filter{
-		filter("repository_version", func(_ context.Context, _ db.Querier, v versionRef) (rest.Cond, error) {
-			return contentIn("m.id", v), nil
+		filter("repository_version", "present", func(_ context.Context, _ db.Querier, v versionRef) (rest.Cond, error) {
+			return rest.Cond{SQL: "rc.repository = ? AND rc.added <= ? AND rc.removed > ?", Args: []any{v.repo, v.number, v.number}}, nil
 		}),
-		filter("repository_version_added", func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error) {
+		filter("repository_version_added", "added", func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error) {
 			before, err := previousNumber(ctx, q, v)
-			return rest.Cond{
-				SQL:  "m.id IN (SELECT rc.content FROM core_repositorycontent rc WHERE rc.repository = ? AND " + addedSince + ")",
-				Args: []any{v.repo, before, v.number, v.number, before, before},
-			}, err
+			return rest.Cond{SQL: "rc.repository = ? AND " + addedSince, Args: []any{v.repo, before, v.number, v.number, before, before}}, err
 		}),
-		filter("repository_version_removed", func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error) {
+		filter("repository_version_removed", "removed", func(ctx context.Context, q db.Querier, v versionRef) (rest.Cond, error) {
 			before, err := previousNumber(ctx, q, v)
-			return rest.Cond{
-				SQL:  "m.id IN (SELECT rc.content FROM core_repositorycontent rc WHERE rc.repository = ? AND " + removedSince + ")",
-				Args: []any{v.repo, before, v.number, before, v.number, v.number},
-			}, err
+			return rest.Cond{SQL: "rc.repository = ? AND " + removedSince, Args: []any{v.repo, before, v.number, before, v.number, v.number}}, err
 		}),
 	}
+}
+
+// versionCount returns how many units of a type, or of all where it is empty, a version adds, removes or holds.
+func versionCount(ctx context.Context, q db.Querier, v versionRef, kind, pulpType string) (int64, error) {
+	if pulpType == "" {
+		return db.Value[int64](ctx, q, "SELECT COALESCE(CAST(SUM(count) AS bigint), 0) FROM core_versioncount WHERE version = ? AND kind = ?", v.id, kind)
+	}
+	n, err := db.Value[int64](ctx, q, "SELECT count FROM core_versioncount WHERE version = ? AND kind = ? AND pulp_type = ?", v.id, kind, pulpType)
+	if errs.Is(err, errs.NotFound) {
+		return 0, nil
+	}
+	return n, err
 }
 
 // What a version has added and removed since an earlier one, as conditions on the rows rc of core_repositorycontent. Each is

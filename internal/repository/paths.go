@@ -31,7 +31,14 @@ func (d *Draft) checkPaths(ctx context.Context) error {
 }
 
 func (d *Draft) pathProblems(ctx context.Context) (string, error) {
-	const files = " FROM core_repositorycontent rc JOIN core_contentartifact ca ON ca.content = rc.content WHERE rc.repository = ? AND rc.removed = " + current
+	const (
+		columns = "SELECT ca.relative_path, ca.artifact FROM "
+		fresh   = columns + "core_repositorycontent rc JOIN core_contentartifact ca ON ca.content = rc.content" +
+			" WHERE rc.repository = ? AND rc.added = ? AND rc.removed >= " + current // which no index has: what is new is found by added
+		all  = columns + "core_repositorycontent rc JOIN core_contentartifact ca ON ca.content = rc.content WHERE rc.repository = ? AND rc.removed = " + current
+		near = columns + "core_contentartifact ca CROSS JOIN core_repositorycontent rc" + // in this order: a path is rarer than a place in the version
+			" WHERE rc.repository = ? AND rc.content = ca.content AND rc.removed = " + current + " AND (ca.relative_path IN %s OR ca.relative_path >= ? AND ca.relative_path < ?)"
+	)
 	q := d.svc.DB
 	type file struct {
 		path     string
@@ -41,21 +48,21 @@ func (d *Draft) pathProblems(ctx context.Context) (string, error) {
 		err = rows.Scan(&f.path, &f.artifact)
 		return f, err
 	}
-	fresh, err := db.All(ctx, q, scan, "SELECT ca.relative_path, ca.artifact"+files+" AND rc.added = ? LIMIT ?", d.Repository, d.Number, fewPaths+1)
+	list, err := db.All(ctx, q, scan, fresh+" LIMIT ?", d.Repository, d.Number, fewPaths+1)
 	if err != nil {
 		return "", err
 	}
 	var p PathChecker
-	if len(fresh) > fewPaths {
+	if len(list) > fewPaths {
 		err := db.Each(ctx, q, func(rows *sql.Rows) error {
 			f, err := scan(rows)
 			p.Add(f.path, f.artifact.String())
 			return err
-		}, "SELECT ca.relative_path, ca.artifact"+files+" ORDER BY ca.relative_path", d.Repository)
+		}, all+" ORDER BY ca.relative_path", d.Repository)
 		return p.Problems(), err
 	}
-	var near []file
-	for _, f := range fresh {
+	var around []file
+	for _, f := range list {
 		var folders []string
 		for i, c := range f.path {
 			if c == '/' {
@@ -63,15 +70,14 @@ func (d *Draft) pathProblems(ctx context.Context) (string, error) {
 			}
 		}
 		marks, args := db.In(append(folders, f.path))
-		list, err := db.All(ctx, q, scan, "SELECT ca.relative_path, ca.artifact"+files+" AND (ca.relative_path IN "+marks+" OR ca.relative_path >= ? AND ca.relative_path < ?)",
-			append(append([]any{d.Repository}, args...), f.path+"/", f.path+"0")...) // "0" follows "/"
+		some, err := db.All(ctx, q, scan, fmt.Sprintf(near, marks), append(append([]any{d.Repository}, args...), f.path+"/", f.path+"0")...) // "0" follows "/"
 		if err != nil {
 			return "", err
 		}
-		near = append(near, list...)
+		around = append(around, some...)
 	}
-	slices.SortFunc(near, func(a, b file) int { return strings.Compare(a.path, b.path) })
-	for _, f := range near {
+	slices.SortFunc(around, func(a, b file) int { return strings.Compare(a.path, b.path) })
+	for _, f := range around {
 		p.Add(f.path, f.artifact.String())
 	}
 	return p.Problems(), nil

@@ -81,7 +81,7 @@ func (s *Service) runRepair(ctx context.Context, j *task.Job) (_ any, err error)
 		if err != nil {
 			return nil, err
 		}
-		c := contentIn("ca.content", versionRef{v.ID, v.Repository, v.Number})
+		c := contentIn("ca.content", versionRef{repo: v.Repository, number: v.Number})
 		scope, args = " AND "+c.SQL, append(args, c.Args...)
 	}
 	type file struct {

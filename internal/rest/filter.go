@@ -48,6 +48,24 @@ type Param struct {
 	Array  bool   // a comma-separated list
 }
 
+// A Set is a selection of objects that a table has as rows: lists join the table, in its order, instead of looking for each object
+// in it.
+type Set struct {
+	From string // the table with its alias
+	Key  string // its column with the objects' keys, of which no two rows may be the same
+	Cond        // on its rows
+	// Count counts the objects, where that is known without looking. It may be nil.
+	Count func(ctx context.Context) (int64, error)
+}
+
+// where is the set as a condition on objects with such a key.
+func (s *Set) where(key string) Cond {
+	if s == nil {
+		return Cond{}
+	}
+	return Cond{key + " IN (SELECT " + s.Key + " FROM " + s.From + " WHERE " + s.SQL + ")", s.Args}
+}
+
 // A Filter is a parameter of a list.
 type Filter struct {
 	Name  string
@@ -56,6 +74,20 @@ type Filter struct {
 	// Where makes the condition. Its errors say what is wrong with the value: errs.Field with the filter's
 	// name for a value of the wrong type, errs.List for references.
 	Where func(ctx context.Context, f *Filtering, value string) (Cond, error)
+	// Set is Where for a filter that selects a set.
+	Set func(ctx context.Context, f *Filtering, value string) (*Set, error)
+}
+
+// condition makes the condition of a filter of either sort.
+func (fl *Filter) condition(ctx context.Context, f *Filtering, value string) (Cond, error) {
+	if fl.Set == nil {
+		return fl.Where(ctx, f, value)
+	}
+	s, err := fl.Set(ctx, f, value)
+	if err != nil {
+		return Cond{}, err
+	}
+	return s.where("m." + f.Type.keyField.Column), nil
 }
 
 // A Filtering is what a filter may ask while it makes its condition.
@@ -472,7 +504,7 @@ func LabelSelect() Filter {
 				return Cond{}, errs.List("Cannot use an operator with '!" + key + "'.")
 			}
 			has := func(more string, args ...any) Cond {
-				return Cond{"EXISTS (SELECT 1 FROM core_label l WHERE l.object = m.id AND l.key = ?" + more + ")", append([]any{key}, args...)}
+				return Cond{"m.id IN (SELECT l.object FROM core_label l WHERE l.key = ?" + more + ")", append([]any{key}, args...)}
 			}
 			var c Cond
 			switch op {
@@ -486,7 +518,7 @@ func LabelSelect() Filter {
 				c = has("")
 			}
 			if not {
-				c.SQL = "NOT " + c.SQL
+				c.SQL = "NOT EXISTS (SELECT 1 FROM core_label l WHERE l.object = m.id AND l.key = ?)"
 			}
 			list = append(list, c)
 		}
@@ -497,8 +529,8 @@ func LabelSelect() Filter {
 // neverUnknown are the parameters that every list takes.
 var neverUnknown = []string{"fields", "exclude_fields", "limit", "offset", "minimal", "page_size", "ordering", "format"}
 
-// where makes the condition of a list request.
-func (t *Type) whereOf(ctx context.Context, q db.Querier, query map[string][]string, order []string) (Cond, error) {
+// whereOf makes the condition of a list request, and the set that it selects from if there is one.
+func (t *Type) whereOf(ctx context.Context, q db.Querier, query map[string][]string, order []string) (where Cond, set *Set, err error) {
 	var unknown []string
 	for _, name := range order {
 		if t.filters[name] == nil && !slices.Contains(neverUnknown, name) {
@@ -527,20 +559,25 @@ func (t *Type) whereOf(ctx context.Context, q db.Querier, query map[string][]str
 			fields[name] = []string{msgNUL}
 			continue
 		}
-		c, err := filter.Where(ctx, f, v)
+		var c Cond
+		if filter.Set != nil && set == nil {
+			set, err = filter.Set(ctx, f, v)
+		} else {
+			c, err = filter.condition(ctx, f, v)
+		}
 		if e, ok := err.(*errs.Error); ok && e.Fields != nil { //nolint:errorlint // made right there
 			maps.Copy(fields, e.Fields)
 			continue
 		}
 		if err != nil {
-			return Cond{}, err
+			return Cond{}, nil, err
 		}
 		list = append(list, c)
 	}
 	if len(fields) > 0 {
-		return Cond{}, &errs.Error{Kind: errs.Invalid, Fields: fields}
+		return Cond{}, nil, &errs.Error{Kind: errs.Invalid, Fields: fields}
 	}
-	return And(list...), nil
+	return And(list...), set, nil
 }
 
 // orderOf makes ORDER BY of ordering=.

@@ -75,11 +75,11 @@ func (t *Type) checkParent(ctx context.Context, q db.Querier, r *Request) error 
 
 func (t *Type) read(ctx context.Context, r *Request) (*Response, error) {
 	// as Pulp does: filters hold for an object on its own as well
-	filters, err := t.whereOf(ctx, t.engine.db, r.Query, r.params())
+	filters, set, err := t.whereOf(ctx, t.engine.db, r.Query, r.params())
 	if err != nil {
 		return nil, err
 	}
-	v, err := t.findWhere(ctx, t.engine.db, r, filters)
+	v, err := t.findWhere(ctx, t.engine.db, r, And(filters, set.where("m."+t.keyField.Column)))
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func pageNumber(query url.Values, name string, missing int64) int64 {
 
 func (t *Type) list(ctx context.Context, r *Request) (*Response, error) {
 	q := t.engine.db
-	where, err := t.whereOf(ctx, q, r.Query, r.params())
+	filters, set, err := t.whereOf(ctx, q, r.Query, r.params())
 	if err != nil {
 		return nil, err
 	}
@@ -134,12 +134,19 @@ func (t *Type) list(ctx context.Context, r *Request) (*Response, error) {
 	if err := t.checkParent(ctx, q, r); err != nil {
 		return nil, err
 	}
-	if c := And(where, t.scope(ctx, r)); c.SQL != "" {
-		where = Cond{"WHERE " + c.SQL, c.Args}
+	from, where := t.queryFrom(), And(filters, t.scope(ctx, r))
+	if set != nil {
+		from, where = t.joined(set), And(set.Cond, where)
+		if order == t.order { // keys made later sort later
+			order = set.Key + " DESC"
+		}
+	}
+	if where.SQL != "" {
+		where.SQL = "WHERE " + where.SQL
 	}
 	limit, offset := pageNumber(r.Query, "limit", defaultLimit), pageNumber(r.Query, "offset", 0)
 	page := func(limit, offset int64) ([]reflect.Value, error) {
-		return t.load(ctx, q, where.SQL+" ORDER BY "+order+" LIMIT ? OFFSET ?", append(slices.Clone(where.Args), limit, offset)...)
+		return t.loadFrom(ctx, q, from, where.SQL+" ORDER BY "+order+" LIMIT ? OFFSET ?", append(slices.Clone(where.Args), limit, offset)...)
 	}
 	first, err := page(min(limit, pageBatch), offset)
 	if err != nil {
@@ -147,7 +154,12 @@ func (t *Type) list(ctx context.Context, r *Request) (*Response, error) {
 	}
 	count := offset + int64(len(first))
 	if int64(len(first)) >= min(limit, pageBatch) || len(first) == 0 && offset > 0 {
-		if count, err = db.Value[int64](ctx, q, "SELECT count(*)"+t.queryFrom()+" "+where.SQL, where.Args...); err != nil {
+		if set != nil && set.Count != nil && filters.SQL == "" {
+			count, err = set.Count(ctx)
+		} else {
+			count, err = db.Value[int64](ctx, q, "SELECT count(*)"+t.undetailed(from, where.SQL)+" "+where.SQL, where.Args...)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -81,7 +81,7 @@ func (n *qNode) leaf(ctx context.Context, f *Filtering) (Cond, error) {
 	case filter == nil:
 		return Cond{}, errs.Field("q", "Filter '"+n.name+"' does not exist.")
 	}
-	c, err := filter.Where(ctx, f, n.value)
+	c, err := filter.condition(ctx, f, n.value)
 	e, ok := errors.AsType[*errs.Error](err)
 	if !ok || e.Kind != errs.Invalid {
 		return c, err

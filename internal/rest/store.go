@@ -116,12 +116,32 @@ func (t *Type) split() bool { return t.family != nil && t.family.Master && t.tab
 // queryFrom returns FROM and JOIN of a query over the type's rows: m is the master table (or the only one), d the detail table.
 func (t *Type) queryFrom() string {
 	if t.split() {
-		return " FROM " + t.family.Table + " m JOIN " + t.table + " d ON d.id = m.id"
+		return " FROM " + t.family.Table + " m" + t.detail()
 	}
 	if t.table == "" {
 		return " FROM " + t.family.Table + " m"
 	}
 	return " FROM " + t.table + " m"
+}
+
+// detail joins the type's own table.
+func (t *Type) detail() string { return " JOIN " + t.table + " d ON d.id = m.id" }
+
+// joined is queryFrom with a set's table before it.
+func (t *Type) joined(s *Set) string {
+	from := " FROM " + s.From + " JOIN " + t.mainTable() + " m ON m." + t.keyField.Column + " = " + s.Key
+	if t.split() {
+		from += t.detail()
+	}
+	return from
+}
+
+// undetailed leaves the type's own table out where a condition does not look into it: the family's says what is of the type.
+func (t *Type) undetailed(from, where string) string {
+	if t.split() && !strings.Contains(where, "d.") {
+		return strings.TrimSuffix(from, t.detail())
+	}
+	return from
 }
 
 func (t *Type) columnName(f *Field) string {
@@ -133,7 +153,11 @@ func (t *Type) columnName(f *Field) string {
 
 // load runs a query over the type's rows and returns pointers to new structs. tail is all after FROM … JOIN.
 func (t *Type) load(ctx context.Context, q db.Querier, tail string, args ...any) (list []reflect.Value, err error) {
-	rows, err := q.Query(ctx, t.selectSQL+t.queryFrom()+" "+tail, args...)
+	return t.loadFrom(ctx, q, t.queryFrom(), tail, args...)
+}
+
+func (t *Type) loadFrom(ctx context.Context, q db.Querier, from, tail string, args ...any) (list []reflect.Value, err error) {
+	rows, err := q.Query(ctx, t.selectSQL+from+" "+tail, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -259,6 +259,13 @@ func Define[T any](r Resource[T]) Typed[T] {
 	if t.order == "" {
 		t.order = "m.created DESC, m.id DESC"
 	}
+	if r.Family != nil && r.Family.Master && r.PulpType != "" {
+		own := "m.pulp_type = '" + r.PulpType + "'"
+		if t.where != "" {
+			own += " AND (" + t.where + ")"
+		}
+		t.where = own
+	}
 	t.Filters = slices.Clone(r.Filters)
 	if !r.NoTypeFilters {
 		t.Filters = append(t.Filters, idFilters(t, !r.NoIDFilter)...)
