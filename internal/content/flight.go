@@ -435,10 +435,10 @@ func (f *flight) store(ctx context.Context, stage blob.Stage) (rest blob.Stage, 
 		f.update(func(st *state) { st.entry = e })
 		return nil, nil
 	}
-	f.s.Log.ErrorContext(ctx, "a downloaded file was not stored", slog.Any("error", err))
-	if ctx.Err() != nil {
+	if ctx.Err() != nil { // the server stops
 		return nil, err
 	}
+	f.s.Log.ErrorContext(ctx, "a downloaded file was not stored", slog.Any("error", err))
 	if rest, rerr := f.release(stage); rerr == nil {
 		return rest, nil
 	}

@@ -797,7 +797,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 			answer(content)(w, r)
 		}
 	})
-	c, err := download.New(pulp.Remote{Concurrency: 20, SockReadTimeout: 0.05}, quick(nil))
+	c, err := download.New(pulp.Remote{Concurrency: 20, SockReadTimeout: 0.5}, quick(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
