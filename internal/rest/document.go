@@ -66,6 +66,9 @@ func readDocument(ctx context.Context, r *http.Request, stage func(context.Conte
 		return doc, nil
 	case "multipart/form-data":
 		doc.Form = true
+		if r.ContentLength == 0 {
+			return doc, nil
+		}
 		return doc, doc.readMultipart(ctx, multipart.NewReader(r.Body, params["boundary"]), stage)
 	}
 	return nil, errs.Ef(errs.Unsupported, "Unsupported media type %q in request.", header)
@@ -142,7 +145,7 @@ func DecodeJSON(b []byte) (any, error) {
 func (d *Document) readMultipart(ctx context.Context, mr *multipart.Reader, stage func(context.Context) (blob.Stage, error)) error {
 	for n := 0; ; n++ {
 		part, err := mr.NextRawPart()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { //nolint:errorlint // wrapped it means that the last boundary is missing
 			return nil
 		}
 		if err != nil {

@@ -96,7 +96,7 @@ func (r *Request) params() []string {
 	if r.order == nil {
 		for pair := range strings.SplitSeq(r.HTTP.URL.RawQuery, "&") {
 			name, _, _ := strings.Cut(pair, "=")
-			if n, err := url.QueryUnescape(name); err == nil && n != "" && !slices.Contains(r.order, n) {
+			if n := unescape(name); n != "" && !slices.Contains(r.order, n) {
 				r.order = append(r.order, n)
 			}
 		}

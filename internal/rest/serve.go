@@ -166,7 +166,8 @@ func (e *Engine) answer(rt *route, header http.Header, hr *http.Request) (_ *Res
 	if !acceptable(hr.Header.Get("Accept")) {
 		return nil, errs.E(errs.NotAcceptable, "Could not satisfy the request Accept header.")
 	}
-	if f := hr.URL.Query().Get("format"); f != "" && f != "json" && f != "api" && !strings.HasPrefix(rt.path, "/docs/") {
+	query := parseQuery(hr.URL.RawQuery)
+	if f := query.Get("format"); f != "" && f != "json" && f != "api" && !strings.HasPrefix(rt.path, "/docs/") {
 		return nil, errs.E(errs.NotFound, "Not found.")
 	}
 	method := hr.Method
@@ -174,7 +175,7 @@ func (e *Engine) answer(rt *route, header http.Header, hr *http.Request) (_ *Res
 		method = http.MethodGet
 	}
 	op := rt.methods[method]
-	r := &Request{HTTP: hr, engine: e, answer: header, Query: hr.URL.Query(), public: rt.public}
+	r := &Request{HTTP: hr, engine: e, answer: header, Query: query, public: rt.public}
 	if op != nil {
 		r.Type, r.Action, r.public, r.anyUser = op.typ, op.action, op.public, op.anyUser
 	}
@@ -273,6 +274,9 @@ func (e *Engine) unrouted(w http.ResponseWriter, hr *http.Request) {
 		with.URL.Path += "/"
 		if h, _ := e.mux.Handler(with); isRoute(h) {
 			full, query, _ := strings.Cut(hr.RequestURI, "?")
+			if u, err := url.Parse(full); err == nil && u.IsAbs() { // as clients of proxies ask; what is there is here
+				full = u.EscapedPath()
+			}
 			if query != "" {
 				query = "?" + query
 			}
