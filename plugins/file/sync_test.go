@@ -608,7 +608,7 @@ func testSyncCanceled(t *testing.T, h *syncHouse) {
 		t.Fatal(err)
 	}
 	tk := h.Wait(id)
-	if took := time.Since(start); tk.State != task.Canceled || took > 2*time.Second {
+	if took := time.Since(start); tk.State != task.Canceled || took > 5*time.Second {
 		t.Errorf("%s after %s", tk.State, took)
 	}
 	up.Release()
@@ -629,7 +629,7 @@ func testSyncCanceled(t *testing.T, h *syncHouse) {
 	}
 }
 
-// TestSyncWhileOrphansAreRemoved has orphan cleanup, told to spare nothing and again and again, take away what the sync is about to use.
+// TestSyncWhileOrphansAreRemoved has orphan cleanup, told to spare nothing, again and again take away what the sync is about to use.
 func TestSyncWhileOrphansAreRemoved(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T, d *db.DB) {
 		h := newSyncHouse(t, d)
@@ -641,14 +641,14 @@ func TestSyncWhileOrphansAreRemoved(t *testing.T) {
 		for range 3 {
 			repo := h.repo()
 			id := h.Dispatch(h.spec(syncArgs{Repository: repo, Remote: remote}))
-			for done := false; !done; {
+			for done, pause := false, 20*time.Millisecond; !done; pause *= 2 {
 				h.Wait(h.Dispatch(repository.OrphanCleanup(h.Ctx, nil, &never)))
 				tk, err := task.One(h.Ctx, h.House.DB, id)
 				if err != nil {
 					t.Fatal(err)
 				}
 				done = tk.State.Final()
-				time.Sleep(300 * time.Millisecond)
+				time.Sleep(pause)
 			}
 			if tk := h.Wait(id); tk.State != task.Completed {
 				t.Fatalf("%s %s", tk.State, tk.Error)
@@ -656,8 +656,10 @@ func TestSyncWhileOrphansAreRemoved(t *testing.T) {
 			if number, list := h.latest(repo); number != 1 || len(list) != files || strings.HasPrefix(list[0], "-") {
 				t.Errorf("version %d with %d files", number, len(list))
 			}
-			if got := h.Count("SELECT count(*) FROM core_repositorycontent WHERE repository = ? AND content IN (SELECT id FROM core_content)", repo); got != files {
-				t.Errorf("%d units are there, want %d", got, files)
+			for _, sha := range h.Text("SELECT a.sha256 FROM core_artifact a JOIN core_contentartifact ca ON ca.artifact = a.id") {
+				if _, err := h.House.Blobs.Stat(h.Ctx, "artifact/"+sha[:2]+"/"+sha[2:]); err != nil {
+					t.Error(err)
+				}
 			}
 			err := h.House.DB.Update(h.Ctx, func(tx *db.Tx) error { // all is an orphan again
 				if _, err := tx.Exec(h.Ctx, "DELETE FROM core_repositorycontent"); err != nil {
