@@ -88,7 +88,9 @@ func TestOnDemand(t *testing.T) {
 					"X-Pulp-Cache": []string{"", "HIT"}[i], "Accept-Ranges": "bytes", "Set-Cookie": "",
 					"Content-Type": second.header.Get("Content-Type"), // not the upstream's
 				} {
-					if got := a.header.Get(name); got != want {
+					got := a.header.Get(name)
+					// On PostgreSQL the notice of how the world was made may come back late, and make the server look once more.
+					if late := name == "X-Pulp-Cache" && got == "MISS" && i == 1 && w.db.Engine() == db.PostgreSQL; got != want && !late {
 						t.Errorf("%s, %d: %s %q, want %q", path, i, name, got, want)
 					}
 				}
