@@ -220,6 +220,8 @@ type Draft struct {
 	svc  *Service
 	job  *task.Job
 	made []pulp.Ref // what the task has made besides, to be told once the version is there
+
+	staged int64 // how many rows were added
 }
 
 // NewDraft starts a version of a repository from the latest one's content.
@@ -303,6 +305,7 @@ func (d *Draft) Add(ctx context.Context, ids []pulp.ID) (added int64, err error)
 			return err
 		})
 		added += n + m
+		d.staged += m
 		return err
 	})
 	if err != nil {
@@ -393,7 +396,7 @@ func (d *Draft) Rebase(ctx context.Context, base pulp.ID) error {
 			append([]any{d.Repository, d.Number}, args...)...); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "INSERT INTO core_repositorycontent (repository, content, added) SELECT r.id, b.content, r.next_version"+
+		d.staged, err = tx.Exec(ctx, "INSERT INTO core_repositorycontent (repository, content, added) SELECT r.id, b.content, r.next_version"+
 			" FROM core_repositorycontent b JOIN core_repository r ON r.id = ? WHERE b.repository = ? AND b.added <= ? AND b.removed > ?"+missing+
 			" AND NOT EXISTS (SELECT 1 FROM core_repositorycontent rc WHERE rc.repository = r.id AND rc.content = b.content AND rc.removed = "+current+")",
 			append([]any{d.Repository}, args...)...)
@@ -421,6 +424,9 @@ func (d *Draft) Content(ctx context.Context, f func(ids []pulp.ID) error) error 
 // the content of the version before, it is dropped and the result is nil.
 func (d *Draft) Complete(ctx context.Context) (_ *Version, err error) {
 	s := d.svc
+	if err := d.analyze(ctx); err != nil {
+		return nil, err
+	}
 	if err := d.settle(ctx); err != nil {
 		return nil, err
 	}
@@ -468,6 +474,30 @@ func (d *Draft) Complete(ctx context.Context) (_ *Version, err error) {
 	}
 	v := d.Version
 	return &v, nil
+}
+
+// manyUnits is from how many units on PostgreSQL is told at once what its tables are like now. It finds out by itself, but some
+// time later, and until then takes them for as small as they were.
+const manyUnits = 5000
+
+func (d *Draft) analyze(ctx context.Context) error {
+	if d.staged < manyUnits || d.svc.DB.Engine() != db.PostgreSQL {
+		return nil
+	}
+	tables := []string{"core_content", "core_contentartifact", "core_remoteartifact", "core_repositorycontent"}
+	for _, t := range d.Type.Contents {
+		if ct := d.svc.contents[t]; ct != nil {
+			tables = append(tables, ct.Table)
+		}
+	}
+	err := d.svc.DB.Update(ctx, func(tx *db.Tx) error {
+		_, err := tx.Exec(ctx, "ANALYZE "+strings.Join(tables, ", "))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("analyze tables: %w", err)
+	}
+	return nil
 }
 
 // tell notes what the task has made, behind the version.
@@ -526,11 +556,12 @@ func (d *Draft) replaceByKey(ctx context.Context, tx *db.Tx, ct *ContentType) er
 		return strings.Join(list, ", ")
 	}
 	fresh := " FROM core_repositorycontent rc JOIN " + ct.Table + " n ON n.id = rc.content WHERE rc.repository = ? AND rc.added = ?"
-	twice, err := db.Exists(ctx, tx, "SELECT 1"+fresh+" GROUP BY "+columns("n")+" HAVING count(*) > 1", d.Repository, d.Number)
+	// All are counted: asked for the first one only, PostgreSQL may look for it among all units that there are.
+	twice, err := db.Value[int64](ctx, tx, "SELECT count(*) FROM (SELECT 1"+fresh+" GROUP BY "+columns("n")+" HAVING count(*) > 1) x", d.Repository, d.Number)
 	if err != nil {
 		return err
 	}
-	if twice {
+	if twice > 0 {
 		return errs.Ef(errs.Invalid, "Cannot create repository version. More than one %s content with the duplicate values for %s.", ct.Type.PulpType, strings.Join(ct.Names, ", "))
 	}
 	_, err = tx.Exec(ctx, "UPDATE core_repositorycontent SET removed = ? WHERE repository = ? AND removed = "+current+" AND added < ? AND content IN"+
