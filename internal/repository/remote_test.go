@@ -1,8 +1,10 @@
 package repository_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -156,6 +158,34 @@ func TestRepositories(t *testing.T) {
 		w.Run("PUT", href, body("name", "r2"))
 		if got := w.Get(href); got["autopublish"] != false || got["manifest"] != "PULP_MANIFEST" || got["description"] != "d" {
 			w.Errorf("after PUT: %v", got)
+		}
+	})
+}
+
+// TestEqualNamesAtOnce makes repositories of one name from two processes.
+func TestEqualNamesAtOnce(t *testing.T) {
+	twoProcesses(t, func(worlds [2]*world) {
+		w := worlds[0]
+		for round := range 6 {
+			var wg sync.WaitGroup
+			var mu sync.Mutex
+			answers := map[string]int{}
+			for i := range 6 {
+				wg.Go(func() {
+					path := []string{repositories, otherRepositories}[i/2%2] // names are for all types
+					status, text := worlds[i%2].Do("POST", root+path, body("name", fmt.Sprint("r", round)))
+					if status == 201 {
+						text = ""
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					answers[fmt.Sprint(status, text)]++
+				})
+			}
+			wg.Wait()
+			if want := map[string]int{"201": 1, `400{"name":["This field must be unique."]}`: 5}; !cmp.Equal(answers, want) {
+				w.Errorf("answers %v, want %v", answers, want)
+			}
 		}
 	})
 }

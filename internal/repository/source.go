@@ -207,6 +207,9 @@ func (s *Service) refresh(ctx context.Context, acs pulp.Ref, b *Source, repoType
 func (s *Service) hiddenRepository(ctx context.Context, b *Source, path pulp.ID, repoType string) (repo pulp.ID, rel string, err error) {
 	rt := s.repos[repoType]
 	err = s.DB.Update(ctx, func(tx *db.Tx) error {
+		if err := tx.Lock(ctx, "source path "+path.String()); err != nil { // another refresh may be making it
+			return err
+		}
 		if err := tx.QueryRow(ctx, "SELECT path, repository FROM core_acspath WHERE id = ?", path).Scan(&rel, &repo); err != nil || !repo.IsZero() {
 			return err
 		}

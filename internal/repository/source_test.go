@@ -214,3 +214,29 @@ func TestRefresh(t *testing.T) {
 		}
 	})
 }
+
+// TestRefreshesAtOnce refreshes a source for the first time from two processes.
+func TestRefreshesAtOnce(t *testing.T) {
+	twoProcesses(t, func(worlds [2]*world) {
+		w := worlds[0]
+		m := newMirror(w)
+		m.list("/LIST", "a")
+		remote := w.remote("alternate", m.URL+"/LIST", "policy", "on_demand")
+		for round := range 4 {
+			source := repositorytest.Href(w.Create(sources, body("name", fmt.Sprint("source", round), "remote", remote)))
+			var wg sync.WaitGroup
+			for i := range 4 {
+				wg.Go(func() {
+					if status, text := worlds[i%2].Do("POST", source+"refresh/", nil); status != 202 {
+						w.Errorf("refresh = %d %s", status, text)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		var repos int
+		if err := w.DB.QueryRow(w.Context(), "SELECT count(*) FROM core_repository").Scan(&repos); err != nil || repos != 4 {
+			w.Errorf("%d hidden repositories, %v, want 4", repos, err)
+		}
+	})
+}

@@ -220,7 +220,8 @@ func (s *Server) assemble(ctx context.Context) error {
 	}
 	s.Repos = repository.New(repository.Config{
 		DB: s.DB, API: s.API, Tasks: s.Tasks, Blobs: s.Blobs, Log: s.Log, Now: s.Now, Allowed: set.AllowedContentChecksums, ImportPaths: set.AllowedImportPaths,
-		UploadDir: set.ChunkedUploadDir, ContentOrigin: set.ContentOrigin, ContentPrefix: set.ContentPathPrefix, OrphanAge: set.OrphanProtectionTime, Download: fetch,
+		UploadDir: set.ChunkedUploadDir, ContentOrigin: set.ContentOrigin, ContentPrefix: set.ContentPathPrefix, OrphanAge: set.OrphanProtectionTime,
+		UploadAge: set.UploadProtectionTime, Download: fetch,
 	})
 	serving := map[string]content.Serving{}
 	s.API.Add(s.Repos.Types()...)
@@ -304,6 +305,7 @@ func ProcessName(template string) string {
 func Schedules(set *settings.Settings) []task.Schedule {
 	return []task.Schedule{
 		{Name: "Clean up stale content periodically", TaskName: "pulpcore.app.tasks.orphan.orphan_cleanup", Interval: set.OrphanProtectionTime},
+		{Name: "Clean up stale uploads periodically", TaskName: "pulpcore.app.tasks.orphan.upload_cleanup", Interval: set.UploadProtectionTime},
 		{Name: "Clean up stale tasks periodically", TaskName: "pulpcore.app.tasks.purge.purge", Interval: set.TaskProtectionTime},
 	}
 }
