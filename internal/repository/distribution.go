@@ -146,13 +146,7 @@ func checkBasePath(p string) []string {
 
 // overlapping returns the name of a distribution whose base path lies above or below that of d; empty if there is none.
 func overlapping(ctx context.Context, q db.Querier, d *Distribution) (string, error) {
-	var folders []string
-	for i, c := range d.BasePath {
-		if c == '/' {
-			folders = append(folders, d.BasePath[:i])
-		}
-	}
-	marks, args := db.In(folders)
+	marks, args := db.In(folders(d.BasePath))
 	args = append(append([]any{pulp.CallOf(ctx).Domain.ID}, args...), d.BasePath+"/", d.BasePath+"0", d.ID[:]) // "0" follows "/"
 	name, err := db.Value[string](ctx, q, "SELECT name FROM core_distribution WHERE domain = ? AND (base_path IN "+marks+" OR base_path >= ? AND base_path < ?) AND id <> ?"+
 		" ORDER BY created, id LIMIT 1", args...)

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -31,56 +32,73 @@ func (d *Draft) checkPaths(ctx context.Context) error {
 }
 
 func (d *Draft) pathProblems(ctx context.Context) (string, error) {
-	const (
-		columns = "SELECT ca.relative_path, ca.artifact FROM "
-		fresh   = columns + "core_repositorycontent rc JOIN core_contentartifact ca ON ca.content = rc.content" +
-			" WHERE rc.repository = ? AND rc.added = ? AND rc.removed >= " + current // which no index has: what is new is found by added
-		all  = columns + "core_repositorycontent rc JOIN core_contentartifact ca ON ca.content = rc.content WHERE rc.repository = ? AND rc.removed = " + current
-		near = columns + "core_contentartifact ca CROSS JOIN core_repositorycontent rc" + // in this order: a path is rarer than a place in the version
-			" WHERE rc.repository = ? AND rc.content = ca.content AND rc.removed = " + current + " AND (ca.relative_path IN %s OR ca.relative_path >= ? AND ca.relative_path < ?)"
-	)
-	q := d.svc.DB
-	type file struct {
-		path     string
-		artifact pulp.ID
-	}
-	scan := func(rows *sql.Rows) (f file, err error) {
-		err = rows.Scan(&f.path, &f.artifact)
-		return f, err
-	}
-	list, err := db.All(ctx, q, scan, fresh+" LIMIT ?", d.Repository, d.Number, fewPaths+1)
+	const files = "SELECT ca.relative_path, ca.artifact FROM core_repositorycontent rc JOIN core_contentartifact ca ON ca.content = rc.content WHERE rc.repository = ? AND "
+	fresh, err := db.All(ctx, d.svc.DB, scanPlaced, files+"rc.added = ? AND rc.removed >= "+current+" LIMIT ?", d.Repository, d.Number, fewPaths+1) // ">=" so that the index of what is current is left alone
 	if err != nil {
 		return "", err
 	}
 	var p PathChecker
-	if len(list) > fewPaths {
-		err := db.Each(ctx, q, func(rows *sql.Rows) error {
-			f, err := scan(rows)
-			p.Add(f.path, f.artifact.String())
+	if len(fresh) > fewPaths {
+		err := db.Each(ctx, d.svc.DB, func(rows *sql.Rows) error {
+			f, err := scanPlaced(rows)
+			p.Add(f.path, f.identity)
 			return err
-		}, all+" ORDER BY ca.relative_path", d.Repository)
+		}, files+"rc.removed = "+current+" ORDER BY ca.relative_path", d.Repository)
 		return p.Problems(), err
 	}
-	var around []file
-	for _, f := range list {
-		var folders []string
-		for i, c := range f.path {
-			if c == '/' {
-				folders = append(folders, f.path[:i])
-			}
-		}
-		marks, args := db.In(append(folders, f.path))
-		some, err := db.All(ctx, q, scan, fmt.Sprintf(near, marks), append(append([]any{d.Repository}, args...), f.path+"/", f.path+"0")...) // "0" follows "/"
-		if err != nil {
-			return "", err
-		}
-		around = append(around, some...)
+	paths := make([]string, len(fresh))
+	for i, f := range fresh {
+		paths[i] = f.path
 	}
-	slices.SortFunc(around, func(a, b file) int { return strings.Compare(a.path, b.path) })
-	for _, f := range around {
-		p.Add(f.path, f.artifact.String())
+	around, err := d.svc.around(ctx, versionRef{repo: d.Repository, number: d.Number}, paths)
+	if err != nil {
+		return "", err
 	}
+	p.addAll(around)
 	return p.Problems(), nil
+}
+
+// A placed is a file at its path.
+type placed struct {
+	path     string
+	identity string // equal files have the same
+}
+
+func scanPlaced(rows *sql.Rows) (placed, error) {
+	var p placed
+	var artifact pulp.ID
+	err := rows.Scan(&p.path, &artifact)
+	p.identity = artifact.String()
+	return p, err
+}
+
+// around returns the files of a version, or of a draft, that lie at some paths, in folders that have such a name, or at the names of
+// folders that they lie in.
+func (s *Service) around(ctx context.Context, v versionRef, paths []string) (list []placed, err error) {
+	for _, path := range paths {
+		marks, args := db.In(append(folders(path), path))
+		// in this order: a path is rarer than a place in the version
+		near, err := db.All(ctx, s.DB, scanPlaced, "SELECT ca.relative_path, ca.artifact FROM core_contentartifact ca CROSS JOIN core_repositorycontent rc"+
+			" WHERE rc.repository = ? AND rc.content = ca.content AND rc.added <= ? AND rc.removed > ?"+
+			" AND (ca.relative_path IN "+marks+" OR ca.relative_path >= ? AND ca.relative_path < ?)",
+			slices.Concat([]any{v.repo, v.number, v.number}, args, []any{path + "/", path + "0"})...) // "0" follows "/"
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, near...)
+	}
+	return list, nil
+}
+
+// folders are the names of the folders that a path leads through.
+func folders(path string) []string {
+	var list []string
+	for i, c := range path {
+		if c == '/' {
+			list = append(list, path[:i])
+		}
+	}
+	return list
 }
 
 // A PathChecker finds files that cannot be in one tree. The zero value is ready; paths must come sorted.
@@ -119,6 +137,16 @@ func (p *PathChecker) Add(path, identity string) {
 		}
 	}
 	p.open = append(p.open, path)
+}
+
+// addAll takes paths in any order, before which there were none.
+func (p *PathChecker) addAll(list []placed) {
+	slices.SortFunc(list, func(a, b placed) int {
+		return cmp.Or(strings.Compare(a.path, b.path), strings.Compare(a.identity, b.identity))
+	})
+	for _, f := range list {
+		p.Add(f.path, f.identity)
+	}
 }
 
 // Problems describes what was found; empty if nothing was.

@@ -209,36 +209,52 @@ func (s *Service) publicationChanged(ctx context.Context, tx *db.Tx, publication
 	return notice.Changed(ctx, tx, notice.Repository, repo)
 }
 
-// CheckPublishedPaths refuses a publication in which files collide: its own and, where it passes these through, its version's.
+// CheckPublishedPaths refuses a publication in which files collide: its own and, since it passes these through, its version's.
 func (s *Service) CheckPublishedPaths(ctx context.Context, own []string, version pulp.ID) error {
 	v, err := s.Version(ctx, s.DB, version)
 	if err != nil {
 		return err
 	}
-	own = slices.Sorted(slices.Values(own))
-	var p PathChecker
-	err = db.Each(ctx, s.DB, func(rows *sql.Rows) error {
-		var path string
-		var artifact pulp.ID
-		if err := rows.Scan(&path, &artifact); err != nil {
-			return err
-		}
-		for len(own) > 0 && own[0] <= path {
-			p.Add(own[0], "")
-			own = own[1:]
-		}
-		p.Add(path, artifact.String())
-		return nil
-	}, "SELECT ca.relative_path, ca.artifact FROM core_repositorycontent rc JOIN core_contentartifact ca ON ca.content = rc.content"+
-		" WHERE rc.repository = ? AND rc.added <= ? AND rc.removed > ? ORDER BY ca.relative_path", v.Repository, v.Number, v.Number)
+	repo, err := s.Repository(ctx, s.DB, v.Repository)
 	if err != nil {
 		return err
 	}
-	for _, path := range own {
-		p.Add(path, "")
+	var p PathChecker
+	if rt := s.repos[repo.PulpType]; rt != nil && rt.PathCheck && len(own) <= fewPaths { // the version's do not collide
+		list, err := s.around(ctx, versionRef{repo: v.Repository, number: v.Number}, own)
+		if err != nil {
+			return err
+		}
+		for _, path := range own {
+			list = append(list, placed{path: path})
+		}
+		p.addAll(list)
+	} else if err := s.checkAllPaths(ctx, &p, own, v); err != nil {
+		return err
 	}
 	if problems := p.Problems(); problems != "" {
 		return errs.E(errs.Invalid, "Cannot create publication. "+problems+".")
 	}
 	return nil
+}
+
+func (s *Service) checkAllPaths(ctx context.Context, p *PathChecker, own []string, v *Version) error {
+	own = slices.Sorted(slices.Values(own))
+	err := db.Each(ctx, s.DB, func(rows *sql.Rows) error {
+		f, err := scanPlaced(rows)
+		if err != nil {
+			return err
+		}
+		for len(own) > 0 && own[0] <= f.path {
+			p.Add(own[0], "")
+			own = own[1:]
+		}
+		p.Add(f.path, f.identity)
+		return nil
+	}, "SELECT ca.relative_path, ca.artifact FROM core_repositorycontent rc JOIN core_contentartifact ca ON ca.content = rc.content"+
+		" WHERE rc.repository = ? AND rc.added <= ? AND rc.removed > ? ORDER BY ca.relative_path", v.Repository, v.Number, v.Number)
+	for _, path := range own {
+		p.Add(path, "")
+	}
+	return err
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"granary/internal/pulp"
 	"granary/internal/repository/repositorytest"
 )
 
@@ -195,5 +196,33 @@ func TestAutopublish(t *testing.T) {
 		if len(made) != 2 || w.Get(made[1])["manifest"] != nil {
 			w.Errorf("created %v, want a publication without a manifest", made)
 		}
+	})
+}
+
+// TestUnfinishedPublication leaves a publication behind, as a process does that is killed.
+func TestUnfinishedPublication(t *testing.T) {
+	both(t, func(w *world) {
+		repo := w.repository("r")
+		p := w.publication("repository", repo)
+		w.exec("UPDATE core_publication SET complete = ?", false)
+		w.Gone(p)
+		if got := w.List(publications); len(got) != 0 {
+			w.Errorf("an unfinished publication is listed: %v", got)
+		}
+		w.Refused("POST", root+distributions, body("name", "d", "base_path", "d", "publication", p), `{"publication":["Invalid hyperlink - Object does not exist."]}`)
+		for range 2 {
+			if err := w.Repos.Cleanup(w.Context(), []pulp.Ref{pulp.RefTo("file.filepublication", idOf(w, p)), pulp.RefTo("file.filecontent", pulp.NewID())}); err != nil {
+				w.Fatal(err)
+			}
+		}
+		var left, told int
+		if err := w.DB.QueryRow(w.Context(), "SELECT (SELECT count(*) FROM core_publication), (SELECT count(*) FROM core_createdresource)").Scan(&left, &told); err != nil || left+told != 0 {
+			w.Errorf("%d publications are left and %d tasks tell of it, %v", left, told, err)
+		}
+		done := w.publication("repository", repo)
+		if err := w.Repos.Cleanup(w.Context(), []pulp.Ref{pulp.RefTo("file.filepublication", idOf(w, done))}); err != nil {
+			w.Fatal(err)
+		}
+		w.Get(done) // what is complete stays
 	})
 }
