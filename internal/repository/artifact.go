@@ -102,16 +102,17 @@ func (s *Service) uploadArtifact(ctx context.Context, r *rest.Request) (*rest.Re
 			return nil, errs.NonFieldError("The %s checksum did not match.", alg)
 		}
 	}
-	a, fresh, err := s.save(ctx, stage)
+	list, err := s.SaveArtifacts(ctx, []blob.Stage{stage})
 	if err != nil {
 		return nil, err
 	}
-	if !fresh {
-		return nil, errArtifactThere(a)
+	a := &list[0]
+	if !a.Fresh {
+		return nil, errArtifactThere(&a.Artifact)
 	}
-	made, err := s.Artifacts.Get(ctx, s.DB, a.ID)
-	if err != nil {
-		return nil, err
+	made := &Artifact{Base: rest.Base{ID: a.ID, Domain: a.Domain, Created: a.Created, Updated: a.Created}, Size: a.Size}
+	for alg, d := range a.Digests {
+		*made.digest(alg) = &d
 	}
 	return s.Artifacts.CreatedJSON(ctx, made)
 }
@@ -125,22 +126,18 @@ func errArtifactThere(a *pulp.Artifact) error {
 // SaveArtifact stores a staged file as an artifact of the call's domain. An equal one that is there already is used,
 // and its file made good where it is missing or damaged; either way it is young again for orphan cleanup.
 func (s *Service) SaveArtifact(ctx context.Context, stage blob.Stage) (*pulp.Artifact, error) {
-	a, _, err := s.save(ctx, stage)
-	return a, err
-}
-
-func (s *Service) save(ctx context.Context, stage blob.Stage) (a *pulp.Artifact, fresh bool, err error) {
 	list, err := s.SaveArtifacts(ctx, []blob.Stage{stage})
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	return &list[0].Artifact, list[0].Fresh, nil
+	return &list[0].Artifact, nil
 }
 
 // A Saved is an artifact and whether it was not there before.
 type Saved struct {
 	pulp.Artifact
-	Fresh bool
+	Fresh   bool
+	Created pulp.Time // where it is fresh
 }
 
 // atOnce is how many files are made durable at once.
@@ -163,6 +160,7 @@ func (s *Service) SaveArtifacts(ctx context.Context, stages []blob.Stage) (_ []S
 		shas[n] = list[i].SHA256()
 	}
 	var ids map[string]pulp.ID
+	now := s.Now.Now()
 	err = s.DB.Hold(ctx, storing(shas), func(ctx context.Context) error {
 		g, files := errgroup.WithContext(ctx)
 		g.SetLimit(atOnce)
@@ -173,7 +171,6 @@ func (s *Service) SaveArtifacts(ctx context.Context, stages []blob.Stage) (_ []S
 			return err
 		}
 		return s.DB.Update(ctx, func(tx *db.Tx) (err error) {
-			now := s.Now.Now()
 			rows := make([][]any, 0, len(order))
 			for n, i := range order {
 				if n == 0 || shas[n] != shas[n-1] {
@@ -189,7 +186,7 @@ func (s *Service) SaveArtifacts(ctx context.Context, stages []blob.Stage) (_ []S
 	})
 	for i := range list {
 		id := ids[list[i].SHA256()]
-		list[i].Fresh, list[i].ID = id == list[i].ID, id
+		list[i].Fresh, list[i].ID, list[i].Created = id == list[i].ID, id, now
 	}
 	return list, err
 }

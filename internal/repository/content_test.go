@@ -20,15 +20,24 @@ import (
 // An otherRepository is of a type that can hold no files.
 type otherRepository struct{ repository.Repository }
 
-const otherRepositories = "repositories/other/other/"
+// An otherRemote is of a type that repositories of files do not take.
+type otherRemote struct{ repository.Remote }
 
-// otherPlugin has a type of repository whose versions are served as they are.
+const (
+	otherRepositories = "repositories/other/other/"
+	otherRemotes      = "remotes/other/other/"
+)
+
+// otherPlugin has a type of repository whose versions are served as they are, and a type of remote.
 func otherPlugin() plugin.Plugin {
 	return plugin.Plugin{Name: "other", Version: "1.0.0", New: func(h plugin.Host) plugin.Parts {
 		t, rt := repository.DefineRepository(h.Repos, rest.Resource[otherRepository]{
 			App: "other", Model: "OtherRepository", Path: "repositories/other/other", PulpType: "other.other",
 		}, func(r *otherRepository) *repository.Repository { return &r.Repository }, repository.RepositoryType{Contents: []string{"other.other"}})
-		return plugin.Parts{Types: []*rest.Type{t.Type, rt.Versions()}}
+		remotes := repository.DefineRemote(h.Repos, rest.Resource[otherRemote]{
+			App: "other", Model: "OtherRemote", Path: "remotes/other/other", PulpType: "other.other",
+		}, func(r *otherRemote) *repository.Remote { return &r.Remote })
+		return plugin.Parts{Types: []*rest.Type{t.Type, rt.Versions(), remotes.Type}}
 	}}
 }
 

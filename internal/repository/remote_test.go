@@ -108,9 +108,22 @@ func TestRemotes(t *testing.T) {
 			b[tc.field] = tc.value
 			w.Refused("POST", root+remotes, b, tc.want)
 		}
-		if got := w.Names("name", "remotes/", "pulp_type", "file.file"); !cmp.Equal(got, []string{"r"}) {
-			w.Errorf("of all types: %q", got)
+		// types are kept apart
+		strange := w.Create(otherRemotes, body("name", "strange", "url", "http://localhost/x", "policy", "on_demand"))
+		for list, want := range map[string][]string{remotes: {"r"}, otherRemotes: {"strange"}, "remotes/": {"strange", "r"}} {
+			if got := w.Names("name", list); !cmp.Equal(got, want) {
+				w.Errorf("%s shows %q, want %q", list, got, want)
+			}
 		}
+		if got := w.Names("name", "remotes/", "pulp_type", "file.file"); !cmp.Equal(got, []string{"r"}) {
+			w.Errorf("of one type: %q", got)
+		}
+		w.Gone(root + remotes + repositorytest.ID(repositorytest.Href(strange)) + "/")
+		repo := w.repository("repo")
+		w.Refused("PATCH", repo, body("remote", repositorytest.Href(strange)), `{"remote":["Type for Remote 'strange' does not match Repository."]}`)
+		w.Refused("POST", repo+"sync/", body("remote", repositorytest.Href(strange)),
+			`{"remote":["Type for Remote '`+strange["prn"].(string)+`' does not match Repository 'prn:file.filerepository:`+repositorytest.ID(repo)+`'."]}`)
+		w.Refused("POST", root+sources, body("name", "x", "remote", repositorytest.Href(strange)), `{"remote":["Type for Remote 'strange' does not match ACS type."]}`)
 	})
 }
 

@@ -33,12 +33,12 @@ func DefineSource[T any](s *Service, r rest.Resource[T], base func(*T) *Source, 
 	check, saved, deleting, expand := r.Check, r.Saved, r.Deleting, r.Expand
 	r.Check = func(ctx context.Context, q db.Querier, c *rest.Change[T]) error {
 		b := base(c.New)
-		_, label, err := s.remoteLabel(ctx, q, b.Remote)
+		name, label, err := s.remoteLabel(ctx, q, b.Remote)
 		if err != nil {
 			return err
 		}
 		if label != remote {
-			return errs.Field("remote", fmt.Sprintf("Type for Remote '%s' does not match ACS type.", label))
+			return errs.Field("remote", fmt.Sprintf("Type for Remote '%s' does not match ACS type.", name))
 		}
 		policy, err := db.Value[string](ctx, q, "SELECT policy FROM core_remote WHERE id = ?", b.Remote)
 		if err == nil && pulp.Policy(policy) != pulp.OnDemand {

@@ -293,12 +293,13 @@ func (s *Service) runCommit(ctx context.Context, j *task.Job) (any, error) {
 	if got := stage.Digests()[pulp.SHA256]; in.SHA256 != got {
 		return nil, errs.NonFieldError("The sha256 checksum did not match.")
 	}
-	a, fresh, err := s.save(ctx, stage)
+	list, err := s.SaveArtifacts(ctx, []blob.Stage{stage})
 	if err != nil {
 		return nil, err
 	}
-	if !fresh {
-		return nil, errArtifactThere(a)
+	a := &list[0]
+	if !a.Fresh {
+		return nil, errArtifactThere(&a.Artifact)
 	}
 	return nil, s.DB.Update(ctx, func(tx *db.Tx) error {
 		if err := j.Created(ctx, tx, pulp.RefTo(s.Artifacts.Label, a.ID)); err != nil {

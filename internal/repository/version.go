@@ -708,14 +708,14 @@ func (s *Service) retain(ctx context.Context, tx *db.Tx, repo pulp.ID) error {
 	if err != nil || keep == nil {
 		return err
 	}
+	ids, err := db.Column[pulp.ID](ctx, tx, "SELECT id FROM core_repositoryversion WHERE repository = ? AND complete ORDER BY number DESC", repo)
+	if err != nil || int64(len(ids)) <= *keep {
+		return err
+	}
 	if err := s.holdVersions(ctx, tx); err != nil {
 		return err
 	}
 	safe, err := s.protected(ctx, tx, repo)
-	if err != nil {
-		return err
-	}
-	ids, err := db.Column[pulp.ID](ctx, tx, "SELECT id FROM core_repositoryversion WHERE repository = ? AND complete ORDER BY number DESC", repo)
 	if err != nil {
 		return err
 	}
