@@ -104,10 +104,7 @@ func (r *Request) params() []string {
 	return r.order
 }
 
-const (
-	defaultLimit = 100
-	pageBatch    = 500 // rows that are in memory at once
-)
+const defaultLimit = 100
 
 func pageNumber(query url.Values, name string, missing int64) int64 {
 	values := query[name]
@@ -134,34 +131,23 @@ func (t *Type) list(ctx context.Context, r *Request) (*Response, error) {
 	if err := t.checkParent(ctx, q, r); err != nil {
 		return nil, err
 	}
-	from, where := t.queryFrom(), And(filters, t.scope(ctx, r))
-	if set != nil {
-		from, where = t.joined(set), And(set.Cond, where)
-		if order == t.order { // keys made later sort later
-			order = set.Key + " DESC"
-		}
-	}
-	if where.SQL != "" {
-		where.SQL = "WHERE " + where.SQL
-	}
 	limit, offset := pageNumber(r.Query, "limit", defaultLimit), pageNumber(r.Query, "offset", 0)
-	page := func(limit, offset int64) ([]reflect.Value, error) {
-		return t.loadFrom(ctx, q, from, where.SQL+" ORDER BY "+order+" LIMIT ? OFFSET ?", append(slices.Clone(where.Args), limit, offset)...)
-	}
-	first, err := page(min(limit, pageBatch), offset)
+	rows := t.rows(set, And(filters, t.scope(ctx, r)), order, limit, offset)
+	first, err := rows.next(ctx)
 	if err != nil {
 		return nil, err
 	}
-	count := offset + int64(len(first))
-	if int64(len(first)) >= min(limit, pageBatch) || len(first) == 0 && offset > 0 {
-		if set != nil && set.Count != nil && filters.SQL == "" {
-			count, err = set.Count(ctx)
-		} else {
-			count, err = db.Value[int64](ctx, q, "SELECT count(*)"+t.undetailed(from, where.SQL)+" "+where.SQL, where.Args...)
-		}
-		if err != nil {
-			return nil, err
-		}
+	var count int64
+	switch {
+	case rows.ended && (rows.seen > 0 || offset == 0):
+		count = offset + rows.seen
+	case set != nil && set.Count != nil && filters.SQL == "":
+		count, err = set.Count(ctx)
+	default:
+		count, err = rows.count(ctx)
+	}
+	if err != nil {
+		return nil, err
 	}
 	sel := t.selected(r.Query)
 	if t.brief != nil {
@@ -173,27 +159,25 @@ func (t *Type) list(ctx context.Context, r *Request) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if limit <= pageBatch || int64(len(first)) < pageBatch {
+	if rows.done() {
 		return OK(append(b, "]}"...)), nil
 	}
 	return &Response{Status: http.StatusOK, Stream: func(w io.Writer) error {
-		for done := int64(len(first)); ; {
+		for empty := len(first) == 0; !rows.done(); {
 			if _, err := w.Write(b); err != nil {
 				return err
 			}
-			rows, err := page(min(limit-done, pageBatch), offset+done)
+			list, err := rows.next(ctx)
 			if err != nil {
 				return err
 			}
-			if b, err = t.appendPage(ctx, b[:0], view, rows, sel, false); err != nil {
+			if b, err = t.appendPage(ctx, b[:0], view, list, sel, empty); err != nil {
 				return err
 			}
-			done += int64(len(rows))
-			if len(rows) < pageBatch || done >= limit {
-				_, err := w.Write(append(b, "]}"...))
-				return err
-			}
+			empty = empty && len(list) == 0
 		}
+		_, err := w.Write(append(b, "]}"...))
+		return err
 	}}, nil
 }
 

@@ -305,16 +305,43 @@ func TestLists(t *testing.T) {
 	})
 }
 
-func TestLongListIsStreamed(t *testing.T) {
-	d := dbtest.Open(t, dbtest.SQLite(t))
-	f := newFixture(t, d)
-	for i := range 1203 {
-		f.json("POST", things, fmt.Sprintf(`{"name": "n%d"}`, i), 201)
-	}
-	page := f.json("GET", things+"?limit=5000&fields=name", "", 200)
-	if n := len(page["results"].([]any)); n != 1203 || page["count"] != 1203.0 || page["next"] != nil {
-		t.Errorf("%d results, count %v, next %v", n, page["count"], page["next"])
-	}
+func TestLongLists(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T, d *db.DB) {
+		f := newFixture(t, d)
+		const all = 1203
+		err := d.Update(t.Context(), func(tx *db.Tx) error {
+			rows := make([][]any, all)
+			for i := range rows {
+				rows[i] = []any{pulp.NewID(), f.call.Domain.ID, i + 1, 1, "{}", fmt.Sprintf("n%04d", i), false, "a", true}
+			}
+			_, err := tx.Insert(t.Context(), "test_thing", []string{"id", "domain", "created", "updated", "labels", "name", "is_on", "mode", "slow"}, rows, "")
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tc := range []struct{ limit, offset int }{
+			{10, 0}, {500, 0}, {501, 0}, {5000, 0}, {1203, 0}, {1202, 0}, {700, 200}, {100, 1000}, {100, 1001}, {100, 1150}, {600, 1100}, {10, 1203}, {10, 5000}, {1, 1202},
+		} {
+			for _, order := range []string{"name", "-name"} {
+				page := f.json("GET", fmt.Sprintf("%s?ordering=%s&fields=name&limit=%d&offset=%d", things, order, tc.limit, tc.offset), "", 200)
+				var got, want []string
+				for _, o := range page["results"].([]any) {
+					got = append(got, o.(map[string]any)["name"].(string))
+				}
+				for i := tc.offset; i < min(tc.offset+tc.limit, all); i++ {
+					n := i
+					if order == "-name" {
+						n = all - 1 - i
+					}
+					want = append(want, fmt.Sprintf("n%04d", n))
+				}
+				if !cmp.Equal(got, want) || page["count"] != float64(all) || (page["next"] == nil) != (tc.offset+tc.limit >= all) {
+					t.Errorf("limit %d, offset %d by %s: %d rows, want %d; count %v, next %v", tc.limit, tc.offset, order, len(got), len(want), page["count"], page["next"])
+				}
+			}
+		}
+	})
 }
 
 func TestLabels(t *testing.T) {
