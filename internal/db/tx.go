@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"granary/internal/db/postgres"
+	"granary/internal/errs"
 )
 
 // A Tx is a running transaction. Nothing inside it may wait for a file, the network or another transaction.
@@ -47,6 +48,7 @@ func (d *DB) updatePostgres(ctx context.Context, f func(tx *Tx) error) (err erro
 		return err
 	}
 	defer func() { _ = sqlTx.Rollback() }() // does nothing after a commit
+	defer func() { err = ended(ctx, err) }()
 	tx := &Tx{db: d, conn: sqlTx}
 	if err := f(tx); err != nil {
 		return err
@@ -58,6 +60,18 @@ func (d *DB) updatePostgres(ctx context.Context, f func(tx *Tx) error) (err erro
 		f()
 	}
 	return nil
+}
+
+// ended makes an error that comes of the context's end say so: the driver tells of a closed connection or transaction.
+func ended(ctx context.Context, err error) error {
+	cause := ctx.Err()
+	if err == nil || cause == nil || errors.Is(err, cause) {
+		return err
+	}
+	if _, ours := errors.AsType[*errs.Error](err); ours {
+		return err
+	}
+	return fmt.Errorf("%w: %w", cause, err)
 }
 
 // AfterCommit runs f once the transaction is durable: wake-ups, cache generations, removal of files.
