@@ -237,16 +237,13 @@ func BenchmarkUpdate(b *testing.B) {
 func TestContextEndsWithinATransaction(t *testing.T) {
 	d := dbtest.Open(t, dbtest.Postgres(t)) // on SQLite a transaction that has begun goes on
 	migrated(t, d)
-	for range 20 {
-		ctx, cancel := context.WithCancel(t.Context())
-		err := d.Update(ctx, func(tx *db.Tx) error {
-			cancel()
-			time.Sleep(time.Millisecond)
-			_, err := tx.Exec(ctx, "UPDATE thing SET at = 1")
-			return err
-		})
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("Update = %v, want the context's error", err)
-		}
+	ctx, cancel := context.WithCancel(t.Context())
+	err := d.Update(ctx, func(*db.Tx) error {
+		cancel()
+		time.Sleep(50 * time.Millisecond) // for the driver to roll back
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Update = %v, want the context's error", err)
 	}
 }
