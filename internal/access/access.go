@@ -5,6 +5,7 @@ package access
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime"
 	"strings"
@@ -30,6 +31,10 @@ type Config struct {
 	Session, CSRF Cookie
 	// CSRFHeader carries the token of a request that changes something; empty means X-CSRFToken.
 	CSRFHeader string
+	// Rules are those of the core and of the plugins.
+	Rules []Rules
+	// Policies take the place of the policies of some viewsets, as the settings say.
+	Policies map[string]any
 	// TrustedOrigins may send such requests besides the server's own, as "https://example.com" or "https://*.example.com".
 	TrustedOrigins []string
 }
@@ -39,6 +44,9 @@ type Access struct {
 	Config
 	rules       rules
 	credentials *credentials
+	known       policies
+	conditions  map[string]Condition
+	scopes      map[string]Scope
 }
 
 // New returns an Access.
@@ -51,7 +59,15 @@ func New(c Config) *Access {
 	if c.CSRFHeader == "" {
 		c.CSRFHeader = "X-CSRFToken"
 	}
-	return &Access{Config: c, rules: rulesOf(c.Validators), credentials: newCredentials(c.Now, max(1, runtime.GOMAXPROCS(0)/2))}
+	a := &Access{
+		Config: c, rules: rulesOf(c.Validators), credentials: newCredentials(c.Now, max(1, runtime.GOMAXPROCS(0)/2)),
+		conditions: map[string]Condition{"has_required_repo_perms_on_upload": requiredRepository}, scopes: map[string]Scope{"scope_queryset": scopeQueryset},
+	}
+	for _, r := range c.Rules {
+		maps.Copy(a.conditions, r.Conditions)
+		maps.Copy(a.scopes, r.Scopes)
+	}
+	return a
 }
 
 var _ rest.Authoriser = (*Access)(nil)
@@ -64,8 +80,8 @@ const (
 )
 
 // Allow finds out who makes the request, notes it in the context's [pulp.Call], and says whether that user may do what is asked for:
-// superusers may do everything, others what needs a login and nothing else. What is public is not looked at, as Pulp does: not even
-// wrong credentials are refused there.
+// superusers may do everything, others what the access policy of that part of the API allows, and nothing where it has none. What is
+// public is not looked at, as Pulp does: not even wrong credentials are refused there.
 func (a *Access) Allow(ctx context.Context, r *rest.Request) error {
 	if r.Public() {
 		return nil
@@ -84,8 +100,17 @@ func (a *Access) Allow(ctx context.Context, r *rest.Request) error {
 		}
 		call.User = user
 	}
-	if r.Action == "" || call.User.Superuser || r.AnyUser() {
+	if r.Action == "" || call.User.Superuser {
 		return nil
+	}
+	p, err := a.policy(ctx, r.Viewset())
+	if err != nil {
+		return err
+	}
+	if p != nil {
+		if ok, err := a.permits(ctx, r, call.User, p); ok || err != nil {
+			return err
+		}
 	}
 	return errs.E(errs.Denied, msgDenied)
 }
@@ -108,7 +133,7 @@ func (a *Access) Authenticate(ctx context.Context, r *http.Request, answer http.
 func ConfigOf(s *settings.Settings) Config {
 	header := strings.ReplaceAll(strings.TrimPrefix(s.CSRFHeaderName, "HTTP_"), "_", "-")
 	return Config{
-		Validators: s.AuthPasswordValidators, CSRFHeader: header, TrustedOrigins: s.CSRFTrustedOrigins,
+		Validators: s.AuthPasswordValidators, Policies: s.AccessPolicies, CSRFHeader: header, TrustedOrigins: s.CSRFTrustedOrigins,
 		Session: Cookie{
 			Name: s.SessionCookieName, Age: s.SessionCookieAge, Domain: s.SessionCookieDomain, Path: s.SessionCookiePath, SameSite: sameSite(s.SessionCookieSameSite),
 			Secure: s.SessionCookieSecure, HTTPOnly: s.SessionCookieHTTPOnly, Brief: s.SessionExpireAtBrowserClose,

@@ -14,8 +14,8 @@ import (
 func (a *Access) loadUser(ctx context.Context, condition string, args ...any) (*pulp.User, string, error) {
 	u := &pulp.User{}
 	var hash string
-	err := a.DB.QueryRow(ctx, "SELECT u.id, u.username, u.is_superuser, u.is_active, u.password FROM auth_user u "+condition, args...).
-		Scan(&u.ID, &u.Name, &u.Superuser, &u.Active, &hash)
+	err := a.DB.QueryRow(ctx, "SELECT u.id, u.username, u.is_superuser, u.is_staff, u.is_active, u.password FROM auth_user u "+condition, args...).
+		Scan(&u.ID, &u.Name, &u.Superuser, &u.Staff, &u.Active, &hash)
 	switch {
 	case errs.Is(err, errs.NotFound):
 		return nil, "", nil

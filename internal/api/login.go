@@ -18,11 +18,11 @@ type login struct {
 
 func (a *API) loginEndpoint() *rest.Endpoint {
 	return &rest.Endpoint{App: "core", Path: "login/", Actions: []rest.Action{
-		{Name: "read", Method: http.MethodGet, AnyUser: true, Response: login{}, ResponseName: "Login", Handle: func(ctx context.Context, _ *rest.Request) (*rest.Response, error) {
+		{Name: "read", Method: http.MethodGet, Response: login{}, ResponseName: "Login", Handle: func(ctx context.Context, _ *rest.Request) (*rest.Response, error) {
 			return a.Engine.JSON(ctx, http.StatusOK, whoIs(ctx))
 		}},
-		{Method: http.MethodPost, AnyUser: true, Response: login{}, ResponseName: "Login", OperationID: "login", Handle: a.login},
-		{Method: http.MethodDelete, AnyUser: true, Status: http.StatusNoContent, OperationID: "logout", Handle: func(ctx context.Context, r *rest.Request) (*rest.Response, error) {
+		{Method: http.MethodPost, Response: login{}, ResponseName: "Login", OperationID: "login", Handle: a.login},
+		{Method: http.MethodDelete, Status: http.StatusNoContent, OperationID: "logout", Handle: func(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 			return rest.NoContent(), a.Access.Logout(ctx, r.HTTP, r.ResponseHeader())
 		}},
 	}}

@@ -87,7 +87,9 @@ func newWorld(t testing.TB, d *db.DB, environ ...string) *world {
 
 	config := access.ConfigOf(set)
 	config.DB, config.Log, config.Now, config.Iterations = d, log, time.Now, 1000
+	config.Rules = []access.Rules{access.CoreRules()}
 	w.access = access.New(config)
+	check(w.access.Prepare(ctx))
 	check(w.access.SetSuperuser(ctx, "admin", "password"))
 	hash, err := w.access.Hash("password")
 	check(err)

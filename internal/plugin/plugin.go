@@ -4,6 +4,7 @@ package plugin
 import (
 	"log/slog"
 
+	"granary/internal/access"
 	"granary/internal/blob"
 	"granary/internal/content"
 	"granary/internal/db"
@@ -19,6 +20,7 @@ type Plugin struct {
 	Name    string    // its label in types, URLs and settings, as "file"
 	Version string    // the version of Pulp's plugin whose API it serves
 	Schema  db.Schema // its own tables; without files if it has none
+	Rules   access.Rules
 
 	// New makes the plugin's parts for one server.
 	New func(h Host) Parts

@@ -21,6 +21,7 @@ type User struct {
 	ID        int64
 	Name      string
 	Superuser bool
+	Staff     bool
 	Active    bool
 }
 

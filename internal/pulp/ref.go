@@ -2,6 +2,7 @@ package pulp
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -22,6 +23,12 @@ func (r Ref) IsZero() bool { return r == Ref{} }
 func (r Ref) ID() ID {
 	id, _ := ParseID(r.Key)
 	return id
+}
+
+// Number returns the key as an integer; 0 where it is none.
+func (r Ref) Number() int64 {
+	n, _ := strconv.ParseInt(r.Key, 10, 64)
+	return n
 }
 
 // PRN returns the resource name, as "prn:file.filerepository:0192…", which stays the same

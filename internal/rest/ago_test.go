@@ -11,6 +11,7 @@ import (
 
 	"granary/internal/pulp"
 	"granary/internal/rest"
+	"granary/internal/rest/resttest"
 )
 
 // TestAgo sends a body to an action one of whose fields is a time so long before now where it isn't given.
@@ -19,7 +20,7 @@ func TestAgo(t *testing.T) {
 		Before pulp.Time `api:"before,ago=48h"`
 	}
 	engine := rest.New(rest.Config{
-		APIRoot: "/pulp/", Auth: everybody{}, Log: slog.New(slog.DiscardHandler),
+		APIRoot: "/pulp/", Auth: resttest.Anybody{}, Log: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return time.Date(2026, 3, 1, 5, 0, 0, 0, time.UTC) },
 	})
 	engine.AddEndpoint(&rest.Endpoint{App: "core", Path: "clean/", Actions: []rest.Action{{

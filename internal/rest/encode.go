@@ -229,7 +229,7 @@ func (t *Type) appendHref(b []byte, view *View, v reflect.Value) []byte {
 		for _, f := range t.columns {
 			switch f.Column {
 			case t.parentCol:
-				i.parent = f.value(v).Interface().(pulp.ID)
+				i.parent = fmt.Sprint(f.value(v).Interface())
 			case t.keyCol:
 				i.number, _ = f.value(v).Interface().(int64)
 			}

@@ -31,11 +31,19 @@ type Config struct {
 	Auth    Authoriser
 }
 
-// An Authoriser decides whether the context's caller may do what a request asks for.
+// An Authoriser decides what the context's caller may do and see.
 type Authoriser interface {
 	// Allow returns nil, or an error of kind errs.Unauthenticated or errs.Denied. It is asked about requests for
 	// methods that the URL does not have too; the action of these is empty.
 	Allow(ctx context.Context, r *Request) error
+	// Visible is the condition on those objects of the type that the caller sees; m is the (master) table.
+	Visible(ctx context.Context, t *Type) (Cond, error)
+	// Created is called in the transaction that makes an object: for the roles on it.
+	Created(ctx context.Context, tx *db.Tx, t *Type, object pulp.Ref) error
+	// Deleted is called in the transaction that deletes an object.
+	Deleted(ctx context.Context, tx *db.Tx, object pulp.Ref) error
+	// RoleActions are the actions of types with [Resource.Roles].
+	RoleActions(t *Type) []Action
 }
 
 // An Engine serves the declared types.
@@ -102,6 +110,9 @@ func (e *Engine) Endpoints() []*Endpoint { return e.endpoints }
 func (e *Engine) Add(types ...*Type) {
 	for _, t := range types {
 		t.engine = e
+		if t.roles {
+			t.Actions = append(t.Actions, e.auth.RoleActions(t)...)
+		}
 		e.types = append(e.types, t)
 		e.addFamily(t)
 		if t.Parent != nil {
@@ -167,6 +178,15 @@ func (e *Engine) PulpTypes(family string) []string {
 // TypeOf returns the type of a family's pulp_type, or nil.
 func (e *Engine) TypeOf(family, pulpType string) *Type { return e.members[family][pulpType] }
 
+// TypesOf returns the types of a family that there are here, sorted by pulp_type.
+func (e *Engine) TypesOf(family string) []*Type {
+	var list []*Type
+	for _, name := range e.PulpTypes(family) {
+		list = append(list, e.members[family][name])
+	}
+	return list
+}
+
 // TypeByLabel returns the type of a PRN's label, or nil.
 func (e *Engine) TypeByLabel(label string) *Type { return e.byLabel[label] }
 
@@ -199,11 +219,22 @@ func (t *Type) FullPath() string {
 	return t.Parent.FullPath() + "{parent}/" + t.Path + "/"
 }
 
+// Viewset is the name under which access policies know the type: its path without keys, as "repositories/file/file/versions".
+func (t *Type) Viewset() string {
+	if t.Parent == nil {
+		return t.Path
+	}
+	return t.Parent.Viewset() + "/" + t.Path
+}
+
 // IntKey says whether the keys are integers.
 func (t *Type) IntKey() bool { return t.intKey() }
 
 // Generic says whether the type lists a whole family's objects.
 func (t *Type) Generic() bool { return t.family != nil && t.PulpType == "" && t.Parent == nil }
+
+// Engine returns the engine that the type was added to.
+func (t *Type) Engine() *Engine { return t.engine }
 
 // GoType returns the struct's type.
 func (t *Type) GoType() reflect.Type { return t.model }
@@ -238,7 +269,6 @@ type Action struct {
 	Method     string // POST where empty
 	Collection bool   // below the collection
 	Public     bool   // needs no login
-	AnyUser    bool   // needs a login, but no permission
 	Lax        bool   // unknown fields of the request are ignored
 	Deprecated bool
 
@@ -271,7 +301,7 @@ func (e *Engine) AddEndpoint(list ...*Endpoint) {
 		}
 		for i := range p.Actions {
 			a := &p.Actions[i]
-			e.handle("/"+p.Path, a.method(), &operation{action: cmp.Or(a.Name, strings.ToLower(a.method())), public: a.Public, anyUser: a.AnyUser, handle: a.Handle})
+			e.handle("/"+p.Path, a.method(), &operation{viewset: strings.TrimSuffix(p.Path, "/"), declared: a, action: cmp.Or(a.Name, strings.ToLower(a.method())), public: a.Public, handle: a.Handle})
 		}
 	}
 }
@@ -291,7 +321,7 @@ func (e *Engine) route(t *Type) {
 	}
 	object := collection + "{key}/"
 	add := func(path, method, action string, h func(ctx context.Context, r *Request) (*Response, error)) {
-		e.handle(path, method, &operation{typ: t, action: action, handle: h})
+		e.handle(path, method, &operation{typ: t, viewset: t.Viewset(), action: action, handle: h})
 	}
 	if !t.NoList {
 		add(collection, "GET", "list", t.list)
@@ -318,7 +348,7 @@ func (e *Engine) route(t *Type) {
 		if s := a.Segment(); s != "" {
 			path += s + "/"
 		}
-		e.handle(path, a.method(), &operation{typ: t, action: a.Name, public: a.Public, anyUser: a.AnyUser, handle: a.Handle})
+		e.handle(path, a.method(), &operation{typ: t, declared: a, viewset: t.Viewset(), action: a.Name, public: a.Public, handle: a.Handle})
 	}
 	if t.labels != nil && t.PulpType != "" || t.labels != nil && t.family == nil {
 		add(object+"set_label/", "POST", "set_label", t.setLabel)
@@ -340,24 +370,26 @@ func (t *Type) HasLabels() bool {
 }
 
 type operation struct {
-	typ     *Type
-	action  string
-	public  bool
-	anyUser bool
-	handle  func(ctx context.Context, r *Request) (*Response, error)
+	typ      *Type
+	declared *Action // nil for what every resource has
+	viewset  string
+	action   string
+	public   bool
+	handle   func(ctx context.Context, r *Request) (*Response, error)
 }
 
 type route struct {
 	path    string
 	methods map[string]*operation
 	allow   string
+	viewset string
 	public  bool // all of its operations are
 }
 
 func (e *Engine) handle(path, method string, op *operation) {
 	r := e.routes[path]
 	if r == nil {
-		r = &route{path: path, methods: map[string]*operation{}, public: true}
+		r = &route{path: path, methods: map[string]*operation{}, viewset: op.viewset, public: true}
 		e.routes[path] = r
 		pattern := path
 		if strings.HasSuffix(path, "/") {

@@ -54,8 +54,12 @@ func (t *Type) findWhere(ctx context.Context, q db.Querier, r *Request, filters 
 	if err := t.checkParent(ctx, q, r); err != nil {
 		return reflect.Value{}, err
 	}
+	visible, err := t.engine.auth.Visible(ctx, t)
+	if err != nil {
+		return reflect.Value{}, err
+	}
 	where, args := t.keyCondition(r.Key, "")
-	c := And(Cond{where, args}, t.scope(ctx, r), filters)
+	c := And(Cond{where, args}, t.scope(ctx, r), visible, filters)
 	return t.loadOne(ctx, q, "WHERE "+c.SQL, c.Args...)
 }
 
@@ -131,6 +135,11 @@ func (t *Type) list(ctx context.Context, r *Request) (*Response, error) {
 	if err := t.checkParent(ctx, q, r); err != nil {
 		return nil, err
 	}
+	visible, err := t.engine.auth.Visible(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	filters = And(filters, visible)
 	limit, offset := pageNumber(r.Query, "limit", defaultLimit), pageNumber(r.Query, "offset", 0)
 	rows := t.rows(set, And(filters, t.scope(ctx, r)), order, limit, offset)
 	first, err := rows.next(ctx)
@@ -306,13 +315,20 @@ func (t *Type) build(ctx context.Context, tx *db.Tx, doc *Document, apply func(r
 	if apply != nil {
 		apply(fresh)
 	}
+	return fresh, t.insertWhole(ctx, tx, fresh, set)
+}
+
+// insertWhole adds an object with all that comes with one.
+func (t *Type) insertWhole(ctx context.Context, tx *db.Tx, fresh reflect.Value, set map[string]bool) error {
 	if err := t.insert(ctx, tx, fresh); err != nil {
-		return fresh, err
+		return err
 	}
 	if t.saved != nil {
-		err = t.saved(ctx, tx, reflect.Value{}, fresh, set)
+		if err := t.saved(ctx, tx, reflect.Value{}, fresh, set); err != nil {
+			return err
+		}
 	}
-	return fresh, err
+	return t.engine.auth.Created(ctx, tx, t, t.ref(fresh.Elem()))
 }
 
 // refused turns a broken unique index, which only a race gets to, into the error that a check would have given.

@@ -19,8 +19,8 @@ import (
 // An ident is what must be known of an object to write its href. It never changes in an object's life.
 type ident struct {
 	typ    *Type
-	parent pulp.ID // of a nested type
-	number int64   // of a nested type whose hrefs hold a number
+	parent string // the parent's key, of a nested type
+	number int64  // of a nested type whose hrefs hold a number
 }
 
 // identCache remembers idents, so that most answers need no look-up for the hrefs in them.
@@ -67,7 +67,7 @@ func (e *Engine) identify(ctx context.Context, q db.Querier, f *Family, ids []pu
 				return err
 			}
 			if t := e.members[f.Name][typ]; t != nil {
-				e.idents.put(id, ident{t, parent, number})
+				e.idents.put(id, ident{t, parent.String(), number})
 			}
 			return nil
 		}, f.Identify+" IN "+marks, args...)
@@ -86,7 +86,7 @@ func (t *Type) path(key string, i ident) string {
 	if t.keyCol != t.keyField.Column {
 		key = strconv.FormatInt(i.number, 10)
 	}
-	return t.Parent.Path + "/" + i.parent.String() + "/" + t.Path + "/" + key + "/"
+	return t.Parent.Path + "/" + i.parent + "/" + t.Path + "/" + key + "/"
 }
 
 // root returns the API's path for hrefs of the type's objects: those that belong to no domain are under the default one.
@@ -294,7 +294,7 @@ func (e *Engine) lookup(ctx context.Context, q db.Querier, r reference) (Found, 
 		t = i.typ
 		r = reference{typ: t, family: r.family, key: id.String()}
 		if t.Parent != nil {
-			r.parent = i.parent.String()
+			r.parent = i.parent
 		}
 		if t.keyCol != t.keyField.Column {
 			r.key = strconv.FormatInt(i.number, 10)

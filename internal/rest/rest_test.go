@@ -25,6 +25,7 @@ import (
 	"granary/internal/keyring"
 	"granary/internal/pulp"
 	"granary/internal/rest"
+	"granary/internal/rest/resttest"
 	"granary/internal/task"
 )
 
@@ -54,10 +55,6 @@ CREATE TABLE test_thing (id ID PRIMARY KEY, domain ID NOT NULL, created INT8 NOT
 	pg := strings.NewReplacer("ID", "uuid", "INT8", "bigint", "TXT", `text COLLATE "C"`, "FLT", "double precision", "BOOL", "boolean").Replace(table)
 	return db.Schema{Component: "test", Files: fstest.MapFS{"sqlite/0001_t.sql": {Data: []byte(lite)}, "postgres/0001_t.sql": {Data: []byte(pg)}}}
 }()
-
-type everybody struct{}
-
-func (everybody) Allow(context.Context, *rest.Request) error { return nil }
 
 type fixture struct {
 	*testing.T
@@ -89,7 +86,7 @@ func newFixture(t *testing.T, d *db.DB) *fixture {
 	}
 	queue := task.New(task.Config{DB: d, Keys: keys, Clock: time.Now, TempDir: t.TempDir(), Root: "/pulp/"})
 	f.engine = rest.New(rest.Config{
-		DB: d, Keys: keys, Tasks: queue, Log: slog.New(slog.DiscardHandler), Now: time.Now, APIRoot: "/pulp/", Auth: everybody{},
+		DB: d, Keys: keys, Tasks: queue, Log: slog.New(slog.DiscardHandler), Now: time.Now, APIRoot: "/pulp/", Auth: resttest.Anybody{},
 		Stage: func(ctx context.Context) (blob.Stage, error) { return store.Stage(ctx) },
 	})
 	f.engine.Add(rest.Define(rest.Resource[thing]{

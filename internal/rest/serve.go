@@ -31,18 +31,16 @@ type Request struct {
 	Query  url.Values
 
 	engine  *Engine
+	op      *operation // nil where the URL has none for the method
+	viewset string
 	answer  http.Header
 	public  bool
-	anyUser bool
 	doc     *Document
 	order   []string // of the query's parameters
 }
 
 // Public says whether the operation needs no login.
 func (r *Request) Public() bool { return r.public }
-
-// AnyUser says whether the operation needs a login but no permission.
-func (r *Request) AnyUser() bool { return r.anyUser }
 
 // ResponseHeader returns the headers of the answer, whatever that will be: for cookies and the like.
 func (r *Request) ResponseHeader() http.Header { return r.answer }
@@ -177,8 +175,9 @@ func (e *Engine) answer(rt *route, header http.Header, hr *http.Request) (_ *Res
 	op := rt.methods[method]
 	r := &Request{HTTP: hr, engine: e, answer: header, Query: query, public: rt.public}
 	if op != nil {
-		r.Type, r.Action, r.public, r.anyUser = op.typ, op.action, op.public, op.anyUser
+		r.Type, r.Action, r.public, r.op = op.typ, op.action, op.public, op
 	}
+	r.viewset = rt.viewset
 	// the mux has matched the request in Handler only, so the segments are read here
 	r.Key, r.Parent = segments(rt.path, hr.URL.Path)
 	if err := e.auth.Allow(ctx, r); err != nil {

@@ -323,6 +323,9 @@ func (t *Type) remove(ctx context.Context, tx *db.Tx, v reflect.Value) error {
 			return err
 		}
 	}
+	if err := t.engine.auth.Deleted(ctx, tx, t.ref(v)); err != nil {
+		return err
+	}
 	n, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE "+t.keyField.Column+" = ?", t.keyOf(v))
 	if err == nil && n == 0 {
 		err = errs.NotFoundModel(t.Model)

@@ -119,6 +119,8 @@ type Resource[T any] struct {
 	CreateStatus int
 
 	Actions []Action
+	// Roles says that roles can be given on single objects: there are list_roles, add_role, remove_role and my_permissions.
+	Roles bool
 
 	Minimal       []string          // the fields of ?minimal=true, in their order
 	LaxFields     bool              // unknown fields of requests are ignored
@@ -156,6 +158,7 @@ type Type struct {
 	parentCol  string
 	keyCol     string
 	global     bool
+	roles      bool
 	where      string
 	order      string
 	orderBy    map[string]string
@@ -203,7 +206,7 @@ func Define[T any](r Resource[T]) Typed[T] {
 		Create: r.Create, Update: r.Update, Delete: r.Delete, NoList: r.NoList, NoRead: r.NoRead, Parent: r.Parent, Actions: r.Actions,
 		CreateStatus: r.CreateStatus, Name: r.Name, HrefName: r.HrefName, Tag: r.Tag, Ops: r.Ops, RequestSchema: r.RequestSchema, DetailSchema: r.DetailSchema,
 		Ordering: r.Ordering, Fields: fieldsOf(model, master),
-		model: model, family: r.Family, table: r.Table, parentCol: r.ParentCol, keyCol: r.KeyCol, global: r.Global, where: r.Where, order: r.Order,
+		model: model, family: r.Family, table: r.Table, parentCol: r.ParentCol, keyCol: r.KeyCol, global: r.Global, roles: r.Roles, where: r.Where, order: r.Order,
 		orderBy: r.OrderBy, lax: r.LaxFields, whole: r.Whole, deleteTask: r.DeleteTask, byName: map[string]*Field{}, filters: map[string]*Filter{},
 		checks: map[string]func(reflect.Value) []string{}, onCreate: r.OnCreate, scoped: r.Scope,
 	}
@@ -375,11 +378,7 @@ func (t Typed[T]) Select(ctx context.Context, q db.Querier, where string, args .
 
 // Insert adds an object. Its key and times are made where they are zero, its domain is the call's.
 func (t Typed[T]) Insert(ctx context.Context, tx *db.Tx, v *T) error {
-	err := t.insert(ctx, tx, reflect.ValueOf(v))
-	if err == nil && t.saved != nil {
-		err = t.saved(ctx, tx, reflect.Value{}, reflect.ValueOf(v), nil)
-	}
-	return err
+	return t.insertWhole(ctx, tx, reflect.ValueOf(v), nil)
 }
 
 // InsertNew adds an object of which only some columns are given, by name, and returns its key.
@@ -396,14 +395,8 @@ func (t *Type) InsertNew(ctx context.Context, tx *db.Tx, columns map[string]any)
 			setValue(f.Start, f.value(p.Elem()))
 		}
 	}
-	if err := t.insert(ctx, tx, p); err != nil {
-		return pulp.ID{}, err
-	}
-	id := t.keyOf(p.Elem()).(pulp.ID)
-	if t.saved == nil {
-		return id, nil
-	}
-	return id, t.saved(ctx, tx, reflect.Value{}, p, nil)
+	err := t.insertWhole(ctx, tx, p, nil)
+	return t.keyOf(p.Elem()).(pulp.ID), err
 }
 
 // HrefParam is the name of the path parameter that stands for an object's href.

@@ -204,11 +204,24 @@ func (s *Server) assemble(ctx context.Context) error {
 		DB: s.DB, Keys: s.Keys, Log: s.Log, Clock: s.Now, TempDir: set.WorkingDirectory, Root: set.APIRoot,
 		App:     task.App{Type: "api", Name: name, Versions: versions, TTL: set.APIAppTTL},
 		Workers: s.Roles.Workers, WorkerName: name, Versions: versions, TTL: set.WorkerTTL, Grace: set.TaskGraceInterval, PurgeAge: set.TaskProtectionTime,
-		Cleanup: func(ctx context.Context, created []pulp.Ref) error { return s.Repos.Cleanup(ctx, created) },
+		Cleanup:    func(ctx context.Context, created []pulp.Ref) error { return s.Repos.Cleanup(ctx, created) },
+		Dispatched: func(ctx context.Context, tx *db.Tx, t *task.Task) error { return s.Access.Dispatched(ctx, tx, t) },
+		MayDelete: func(ctx context.Context, q db.Querier, ids []pulp.ID) ([]pulp.ID, error) {
+			return s.Access.MayDelete(ctx, q, ids)
+		},
+		Deleted: func(ctx context.Context, tx *db.Tx, ids []pulp.ID) (map[string]int64, error) {
+			return s.Access.TasksDeleted(ctx, tx, ids)
+		},
 	})
 	users := access.ConfigOf(set)
-	users.DB, users.Log, users.Now = s.DB, s.Log, s.Now
+	users.DB, users.Log, users.Now, users.Rules = s.DB, s.Log, s.Now, []access.Rules{access.CoreRules()}
+	for _, p := range s.Plugins {
+		users.Rules = append(users.Rules, p.Rules)
+	}
 	s.Access = access.New(users)
+	if err := s.Access.Prepare(ctx); err != nil {
+		return err
+	}
 	s.API = rest.New(rest.Config{
 		DB: s.DB, Keys: s.Keys, Tasks: s.Tasks, Log: s.Log, Now: s.Now, APIRoot: set.APIRoot, Domains: set.DomainEnabled, Stage: s.Blobs.Stage, Auth: s.Access,
 	})

@@ -5,6 +5,7 @@ package file
 import (
 	"embed"
 
+	"granary/internal/access"
 	"granary/internal/content"
 	"granary/internal/db"
 	"granary/internal/plugin"
@@ -16,11 +17,15 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
+//go:embed access.json
+var rules []byte
+
 // Plugin describes the plugin.
 func Plugin() plugin.Plugin {
 	return plugin.Plugin{
 		Name: "file", Version: "3.95.0",
 		Schema: db.Schema{Component: "file", Files: db.Dir(migrations, "migrations")},
+		Rules:  access.MustRules(rules),
 		New:    func(h plugin.Host) plugin.Parts { return newFile(h).parts() },
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"granary/internal/pulp"
 	"granary/internal/repository"
 	"granary/internal/rest"
+	"granary/internal/rest/resttest"
 	"granary/internal/task"
 )
 
@@ -42,10 +43,6 @@ type House struct {
 
 // allowed are the digests that artifacts have unless a test says otherwise.
 var allowed = []pulp.Algorithm{pulp.SHA224, pulp.SHA256, pulp.SHA384, pulp.SHA512}
-
-type everyone struct{}
-
-func (everyone) Allow(context.Context, *rest.Request) error { return nil }
 
 // New makes a house on a database. schemas come after the core's; imports are the folders that file:// may lead to.
 func New(tb testing.TB, d *db.DB, imports []string, schemas ...db.Schema) *House {
@@ -80,7 +77,7 @@ func New(tb testing.TB, d *db.DB, imports []string, schemas ...db.Schema) *House
 		App:     task.App{Type: "api", Name: "api@test"},
 		Cleanup: func(ctx context.Context, created []pulp.Ref) error { return h.Repos.Cleanup(ctx, created) },
 	})
-	h.API = rest.New(rest.Config{DB: d, Keys: keys, Tasks: h.Tasks, Log: h.Log, Now: h.Now, APIRoot: "/pulp/", Stage: h.Blobs.Stage, Auth: everyone{}})
+	h.API = rest.New(rest.Config{DB: d, Keys: keys, Tasks: h.Tasks, Log: h.Log, Now: h.Now, APIRoot: "/pulp/", Stage: h.Blobs.Stage, Auth: resttest.Anybody{}})
 	h.Repos = repository.New(repository.Config{
 		DB: d, API: h.API, Tasks: h.Tasks, Blobs: h.Blobs, Log: h.Log, Now: h.Now, Allowed: allowed, ImportPaths: imports, UploadDir: "upload",
 		OrphanAge: 24 * time.Hour,
