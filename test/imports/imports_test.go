@@ -21,7 +21,7 @@ var layers = [][]string{
 	{"internal/download", "internal/task"},
 	{"internal/rest"},
 	{"internal/access", "internal/repository"},
-	{"internal/pipeline", "internal/content", "internal/telemetry"},
+	{"internal/pipeline", "internal/content", "internal/telemetry", "internal/guard", "internal/signing", "internal/transfer"},
 	{"internal/api"},
 	{"internal/plugin"},
 	{"plugins"},
