@@ -82,6 +82,7 @@ func parsePolicy(statements, hooks, scoping []byte) (*policy, error) {
 type policies struct {
 	mu    sync.Mutex
 	until time.Time
+	made  int // how often this process changed them
 	by    map[string]*policy // by viewset
 	roles map[string]pulp.ID // by name
 }
@@ -93,10 +94,12 @@ const policyAge = time.Second
 func (a *Access) rulesNow(ctx context.Context, q db.Querier) (map[string]*policy, map[string]pulp.ID, error) {
 	k := &a.known
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if now := a.Now(); now.Before(k.until) {
+	made := k.made
+	if a.Now().Before(k.until) {
+		defer k.mu.Unlock()
 		return k.by, k.roles, nil
 	}
+	k.mu.Unlock() // who waits for it may hold the connection that the queries need
 	by, roles := map[string]*policy{}, map[string]pulp.ID{}
 	err := db.Each(ctx, q, func(rows *sql.Rows) error {
 		var viewset string
@@ -125,7 +128,11 @@ func (a *Access) rulesNow(ctx context.Context, q db.Querier) (map[string]*policy
 	if err != nil {
 		return nil, nil, fmt.Errorf("read roles: %w", err)
 	}
-	k.by, k.roles, k.until = by, roles, a.Now().Add(policyAge)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if made == k.made {
+		k.by, k.roles, k.until = by, roles, a.Now().Add(policyAge)
+	}
 	return by, roles, nil
 }
 
@@ -135,6 +142,7 @@ func (a *Access) changed(tx *db.Tx) {
 		a.known.mu.Lock()
 		defer a.known.mu.Unlock()
 		a.known.until = time.Time{}
+		a.known.made++
 	})
 }
 
