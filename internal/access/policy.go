@@ -82,7 +82,7 @@ func parsePolicy(statements, hooks, scoping []byte) (*policy, error) {
 type policies struct {
 	mu    sync.Mutex
 	until time.Time
-	made  int // how often this process changed them
+	made  int                // how often this process changed them
 	by    map[string]*policy // by viewset
 	roles map[string]pulp.ID // by name
 }
