@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"granary/internal/blob"
+	"granary/internal/db"
 	"granary/internal/download"
 	"granary/internal/errs"
 	"granary/internal/pulp"
@@ -296,6 +297,9 @@ func (f *flight) fly(ctx context.Context) (blob.Stage, error) {
 	var last error = errNotFound
 	for _, src := range f.order.sources {
 		rest, err := f.try(ctx, src)
+		if db.IsForeignKey(err) { // what was stored had been there, and was dropped at that moment
+			rest, err = f.try(ctx, src)
+		}
 		if err == nil || ctx.Err() != nil {
 			return rest, err
 		}
@@ -435,7 +439,7 @@ func (f *flight) store(ctx context.Context, stage blob.Stage) (rest blob.Stage, 
 		f.update(func(st *state) { st.entry = e })
 		return nil, nil
 	}
-	if ctx.Err() != nil { // the server stops
+	if ctx.Err() != nil || db.IsForeignKey(err) { // the server stops, or the file is gone
 		return nil, err
 	}
 	f.s.Log.ErrorContext(ctx, "a downloaded file was not stored", slog.Any("error", err))

@@ -842,6 +842,31 @@ func TestStoringFails(t *testing.T) {
 	}
 }
 
+// A file that is stored twice at once, and dropped in one place before the other has made use of it, is downloaded again.
+func TestDroppedMeanwhile(t *testing.T) {
+	dropped := false
+	change := func(w *world, c *content.Config) {
+		c.Save = func(ctx context.Context, stage blob.Stage) (*pulp.Artifact, error) {
+			a, err := w.save(ctx, stage)
+			if err == nil && !dropped {
+				dropped = true
+				w.write("", nil, "DELETE FROM core_artifact WHERE id = ?", a.ID)
+				err = w.blobs.Delete(ctx, blob.ArtifactKey(w.domain, a.SHA256()))
+			}
+			return a, err
+		}
+	}
+	each(t, func(w *world, c *content.Config) { dropped = false; change(w, c) }, func(t *testing.T, w *world) {
+		up := newUpstream(t)
+		_, units := w.onDemand(up, "on_demand", map[string]string{"f": large})
+		w.wantBody("foo/f", large)
+		if w.stored(units["f"]) == "" || up.count("/f") != 2 {
+			t.Errorf("stored: %q, %d downloads", w.stored(units["f"]), up.count("/f"))
+		}
+		w.wantBody("foo/f", large)
+	})
+}
+
 // Content that is removed while its file is downloaded does no harm.
 func TestContentRemovedMeanwhile(t *testing.T) {
 	lite(t, nil, func(t *testing.T, w *world) {

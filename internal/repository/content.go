@@ -26,6 +26,8 @@ type ContentType struct {
 	RepoKey []string
 	// Names are what clients call the columns of RepoKey, for messages; the columns where nil.
 	Names []string
+	// Reclaim says that files which can be downloaded again may be dropped, for their space.
+	Reclaim bool
 }
 
 var contentOrdering = []string{"pk", "pulp_created", "pulp_id", "pulp_labels", "pulp_last_updated", "pulp_type", "timestamp_of_interest", "upstream_id"}

@@ -65,6 +65,7 @@ func (s *Service) Kinds() []task.Kind {
 		{Name: taskRepairVersion, Run: s.runRepair},
 		{Name: taskRepairAll, Run: s.runRepair},
 		{Name: taskOrphans, Run: s.runOrphans},
+		{Name: taskReclaim, Run: s.runReclaim},
 		{Name: taskCommit, Run: s.runCommit},
 		{Name: taskUploads, Run: s.runUploads},
 	}

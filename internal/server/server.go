@@ -238,7 +238,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	})
 	serving := map[string]content.Serving{}
 	s.API.Add(s.Repos.Types()...)
-	s.API.AddEndpoint(append(s.Repos.OrphanEndpoints(), s.Repos.RepairEndpoint())...)
+	s.API.AddEndpoint(append(s.Repos.OrphanEndpoints(), s.Repos.RepairEndpoint(), s.Repos.ReclaimEndpoint())...)
 	s.Tasks.Register(s.Repos.Kinds()...)
 	s.Tasks.Register(s.API.Kinds()...)
 	if set.TestTasks {

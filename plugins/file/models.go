@@ -64,7 +64,7 @@ func (p *file) defineContent() (rest.Typed[Content], *repository.ContentType) {
 		Expand:   p.expandContent,
 		OnCreate: p.create, CreateInTask: p.createInTask,
 		Actions: []rest.Action{{Name: "upload", Collection: true, Request: uploadInput{}, RequestSchema: "FileContentUpload", ResponseName: "FileContentUploadResponse", Handle: p.upload}},
-	}, repository.ContentType{Table: "file_content", Key: []string{"relative_path", "digest"}, RepoKey: []string{"relative_path"}})
+	}, repository.ContentType{Table: "file_content", Key: []string{"relative_path", "digest"}, RepoKey: []string{"relative_path"}, Reclaim: true})
 }
 
 func (p *file) defineRemotes() rest.Typed[Remote] {

@@ -130,7 +130,7 @@ func (w *World) assemble(plugins []plugin.Plugin) {
 	})
 	w.API.Add(w.Repos.Types()...)
 	w.API.Add(taskType(), groupType())
-	w.API.AddEndpoint(append(w.Repos.OrphanEndpoints(), w.Repos.RepairEndpoint())...)
+	w.API.AddEndpoint(append(w.Repos.OrphanEndpoints(), w.Repos.RepairEndpoint(), w.Repos.ReclaimEndpoint())...)
 	w.Tasks.Register(w.Repos.Kinds()...)
 	w.Tasks.Register(w.API.Kinds()...)
 	host := plugin.Host{
