@@ -356,9 +356,10 @@ func (e *Engine) route(t *Type) {
 	}
 }
 
-// Segment is the action's part of the URL; empty for a method on the object's own URL, as PATCH that cancels a task.
+// Segment is the action's part of the URL; empty for a method on the object's own URL, as PATCH that cancels a task, and for a
+// creation that answers otherwise than creations do.
 func (a *Action) Segment() string {
-	if a.Name == "cancel" || a.Method == "PUT" || a.Method == "DELETE" {
+	if a.Name == "cancel" || a.Name == "create" || a.Method == "PUT" || a.Method == "DELETE" {
 		return ""
 	}
 	return a.Name

@@ -27,7 +27,7 @@ const (
 	Href                 // string: a path below the API, computed, an href on the wire
 	Key                  // pulp.ID, int64: the object's own key, shown as pulp_href and prn
 	PRN                  // the same, as prn
-	Links                // []pulp.Ref: hrefs of objects of any kind
+	Links                // []pulp.Ref: hrefs of objects of any kind; in requests of those that ref= names
 	Strings              // []string
 	LabelMap             // Labels
 	Hidden               // HiddenFields: which secrets are set

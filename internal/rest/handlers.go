@@ -444,7 +444,7 @@ func (t *Type) same(a, b reflect.Value, set map[string]bool) bool {
 			continue
 		}
 		x, y := f.value(a.Elem()), f.value(b.Elem())
-		if set[f.Name] && (f.Kind == Link && !y.IsZero() && t.engine.masterFamily(f.Family) || f.Kind == Strings && f.Column == "") {
+		if set[f.Name] && (f.Kind == Link && !y.IsZero() && t.engine.masterFamily(f.Family) || (f.Kind == Strings || f.Kind == Links) && f.Column == "") {
 			return false
 		}
 		if k := x.Kind(); (k == reflect.Map || k == reflect.Slice) && x.Len() == 0 && y.Len() == 0 {

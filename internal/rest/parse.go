@@ -245,14 +245,14 @@ func (p *parser) upload(f *Field, v reflect.Value) {
 func formValue(f *Field, raw any) (_ any, given bool) {
 	s, ok := raw.(string)
 	if !ok {
-		if f.Kind != Strings {
+		if f.Kind != Strings && f.Kind != Links {
 			raw = raw.([]any)[len(raw.([]any))-1]
 			s, _ = raw.(string)
 		} else {
 			return raw, true
 		}
 	}
-	if s == "" && f.Kind != String && f.Kind != Strings {
+	if s == "" && f.Kind != String && f.Kind != Strings && f.Kind != Links {
 		return nil, f.Null
 	}
 	if s == "" && f.Kind == String {
@@ -268,7 +268,7 @@ func formValue(f *Field, raw any) (_ any, given bool) {
 			return invalidJSON{}, true
 		}
 		return v, true
-	case Strings: // as in Pulp: each part is an item
+	case Strings, Links: // as in Pulp: each part is an item
 		return []any{s}, true
 	}
 	return s, true
@@ -329,6 +329,8 @@ func (p *parser) value(ctx context.Context, q db.Querier, f *Field, raw any, v r
 		v.SetInt(int64(t))
 	case Link:
 		return p.link(ctx, q, f, raw, v)
+	case Links:
+		return p.links(ctx, q, f, raw, v)
 	case Strings:
 		return p.list(f, raw, v)
 	case LabelMap:
@@ -354,10 +356,39 @@ func (p *parser) value(ctx context.Context, q db.Querier, f *Field, raw any, v r
 			}
 		}
 		v.SetZero()
+		if v.Type() == reflect.TypeFor[map[string]string]() {
+			return textMap(f, raw.(map[string]any), v)
+		}
 		if err := json.Unmarshal(b, v.Addr().Interface()); err != nil {
 			return one("Not a valid value.")
 		}
 	}
+	return nil, nil
+}
+
+// textMap reads an object of texts. What is wrong is reported by key.
+func textMap(f *Field, raw map[string]any, v reflect.Value) (any, error) {
+	out := make(map[string]string, len(raw))
+	bad := map[string]any{}
+	item := &Field{Name: f.Name}
+	for k, it := range raw {
+		if it == nil {
+			bad[k] = []string{msgNull}
+			continue
+		}
+		s, msg := text(item, it)
+		switch {
+		case msg != "":
+			bad[k] = []string{msg}
+		case strings.ContainsRune(k, 0) || !utf8.ValidString(k):
+			bad[k] = []string{msgNUL}
+		}
+		out[k] = s
+	}
+	if len(bad) > 0 {
+		return bad, nil
+	}
+	v.Set(reflect.ValueOf(out))
 	return nil, nil
 }
 
@@ -527,28 +558,60 @@ func boolean(raw any) (value, ok bool) {
 }
 
 func (p *parser) link(ctx context.Context, q db.Querier, f *Field, raw any, v reflect.Value) (any, error) {
-	s, ok := raw.(string)
-	if !ok {
-		return []string{noMatch}, nil
+	if raw == "" && f.Null {
+		v.SetZero()
+		return nil, nil
 	}
-	if s == "" {
-		if f.Null {
-			v.SetZero()
-			return nil, nil
-		}
-		return []string{msgNull}, nil
-	}
-	found, msg, err := p.engine.find(ctx, q, f.Family, f.Label, s)
+	found, msg, err := p.reference(ctx, q, f, raw)
 	if err != nil {
 		return nil, err
 	}
 	if msg != "" {
 		return []string{msg}, nil
 	}
+	v.Set(reflect.ValueOf(found.ID))
+	return nil, nil
+}
+
+// reference looks up what a field's value, or an item of it, names. msg says what is wrong with it.
+func (p *parser) reference(ctx context.Context, q db.Querier, f *Field, raw any) (_ Found, msg string, err error) {
+	s, ok := raw.(string)
+	switch {
+	case raw == nil, ok && s == "":
+		return Found{}, msgNull, nil
+	case !ok:
+		return Found{}, noMatch, nil
+	}
+	found, msg, err := p.engine.find(ctx, q, f.Family, f.Label, s)
+	if err != nil || msg != "" {
+		return Found{}, msg, err
+	}
 	if !found.Domain.IsZero() && found.Domain != pulp.CallOf(ctx).Domain.ID {
 		p.strays = true
 	}
-	v.Set(reflect.ValueOf(found.ID))
+	return found, "", nil
+}
+
+// links reads a list of references, each object once. The first wrong one is told, and not its place.
+func (p *parser) links(ctx context.Context, q db.Querier, f *Field, raw any, v reflect.Value) (any, error) {
+	items, ok := raw.([]any)
+	if !ok {
+		return []string{fmt.Sprintf(`Expected a list of items but got type "%s".`, typeName(raw))}, nil
+	}
+	out := make([]pulp.Ref, 0, len(items))
+	for _, it := range items {
+		found, msg, err := p.reference(ctx, q, f, it)
+		if err != nil {
+			return nil, err
+		}
+		if msg != "" {
+			return []string{msg}, nil
+		}
+		if !slices.Contains(out, found.Ref) {
+			out = append(out, found.Ref)
+		}
+	}
+	v.Set(reflect.ValueOf(out))
 	return nil, nil
 }
 

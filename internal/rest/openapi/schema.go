@@ -147,6 +147,9 @@ func (b *builder) value(component string, why purpose, f *rest.Field) mapping {
 		if f.Type.Kind() != reflect.Slice {
 			return item
 		}
+		if f.WriteOnly {
+			item.set("writeOnly", true)
+		}
 		return array(item)
 	case rest.Strings:
 		if f.Choices != nil {
@@ -188,6 +191,9 @@ func (b *builder) value(component string, why purpose, f *rest.Field) mapping {
 		}
 		if f.Format != "" {
 			return mapping{{"type", "object"}, {"additionalProperties", mapping{{"type", "string"}, {"format", f.Format}}}}
+		}
+		if f.Type == reflect.TypeFor[map[string]string]() {
+			return mapping{{"type", "object"}, {"additionalProperties", stringOf(why, f)}}
 		}
 		return free(f.Type)
 	}
