@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"granary/internal/access"
-	"granary/internal/blob"
 	"granary/internal/db"
 	"granary/internal/pulp"
 	"granary/internal/rest"
 	"granary/internal/rest/openapi"
 	"granary/internal/settings"
+	"granary/internal/storage"
 	"granary/internal/task"
 	"granary/internal/telemetry"
 )
@@ -33,7 +33,7 @@ type Config struct {
 	DB         *db.DB
 	Tasks      *task.Queue
 	Access     *access.Access
-	Blobs      blob.Store
+	Stores     *storage.Stores
 	Log        *slog.Logger
 	Now        pulp.Clock
 	Settings   *settings.Settings
@@ -80,7 +80,7 @@ func (a *API) Types() []*rest.Type {
 }
 
 // Kinds returns the tasks of this package; those of its resources are the engine's general ones.
-func (a *API) Kinds() []task.Kind { return nil }
+func (a *API) Kinds() []task.Kind { return []task.Kind{{Name: taskMigrate, Run: a.runMigrate}} }
 
 // Endpoints returns the endpoints of this package.
 func (a *API) Endpoints() []*rest.Endpoint {

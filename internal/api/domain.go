@@ -3,10 +3,9 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"maps"
-	"math"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -15,7 +14,9 @@ import (
 	"granary/internal/db"
 	"granary/internal/errs"
 	"granary/internal/pulp"
+	"granary/internal/repository"
 	"granary/internal/rest"
+	"granary/internal/storage"
 )
 
 // A Domain is a tenant.
@@ -30,125 +31,40 @@ type Domain struct {
 	HideGuarded bool            `api:"hide_guarded_distributions,def=false"`
 }
 
-// fileSystem is the class of a store on a local disk.
-const fileSystem = "pulpcore.app.models.storage.FileSystem"
-
 // StorageSettings are the options of a domain's store by their short names; before they are checked, what the client gave.
-type StorageSettings struct{ given any }
+type StorageSettings struct {
+	given any
+	class storage.Class // known once they are checked, or read of a domain that was expanded
+}
 
 // MarshalJSON writes the options.
 func (s StorageSettings) MarshalJSON() ([]byte, error) { return json.Marshal(s.given) }
 
 // UnmarshalJSON reads any JSON.
-func (s *StorageSettings) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &s.given) }
+func (s *StorageSettings) UnmarshalJSON(b []byte) error {
+	s.class = ""
+	return json.Unmarshal(b, &s.given)
+}
 
-// AppendAPI writes the options as clients see them, in the order of their declaration.
+// AppendAPI writes the options as clients see them.
 func (s StorageSettings) AppendAPI(b []byte, _ *rest.View) []byte {
+	return s.class.Append(b, s.checked())
+}
+
+func (s StorageSettings) checked() storage.Settings {
 	options, _ := s.given.(map[string]any)
-	b = append(b, `{"hidden_fields":[]`...)
-	for _, o := range fileOptions {
-		value, err := json.Marshal(options[o.name])
-		if err != nil {
-			value = []byte("null")
-		}
-		b = fmt.Appendf(b, `,"%s":%s`, o.name, value)
-	}
-	return append(b, '}')
+	return options
 }
 
-// An option is one of a store.
-type option struct {
-	name     string
-	setting  string // the global setting's name, which is taken too
-	required bool
-	missing  any // the value where none is given
-	check    func(v any) (any, string)
-}
-
-var fileOptions = []option{
-	{"location", "MEDIA_ROOT", true, nil, textOption},
-	{"base_url", "MEDIA_URL", false, "", textOption},
-	{"file_permissions_mode", "FILE_UPLOAD_PERMISSIONS", false, 420.0, modeOption},
-	{"directory_permissions_mode", "FILE_UPLOAD_DIRECTORY_PERMISSIONS", false, nil, modeOption},
-}
-
-func textOption(v any) (any, string) {
-	s, ok := v.(string)
-	switch {
-	case v == nil:
-		return nil, "This field may not be null."
-	case !ok:
-		return nil, "Not a valid string."
-	case strings.ContainsRune(s, 0):
-		return nil, "Null characters are not allowed."
+// check reads the options that a client gave for a store of the class, over those that there were. What it returns is reported
+// of the field.
+func (s *StorageSettings) check(class storage.Class, before storage.Settings) any {
+	options, wrong := class.Parse(s.given, before)
+	if wrong != nil {
+		return wrong
 	}
-	return s, ""
-}
-
-func modeOption(v any) (any, string) {
-	n, ok := v.(float64)
-	if v == nil {
-		return nil, ""
-	}
-	if !ok || n != math.Trunc(n) || n < 0 || n > 0o7777 {
-		return nil, "A valid integer is required."
-	}
-	return n, ""
-}
-
-// normalise reads the options of a store on disk that a client gave, over those that there were.
-func (s *StorageSettings) normalise(before StorageSettings) error {
-	if text, ok := s.given.(string); ok { // a form has them as JSON in a string
-		v, err := rest.DecodeJSON([]byte(text))
-		if err != nil {
-			return errs.Field("storage_settings", "Improper JSON string passed in")
-		}
-		b, err := json.Marshal(v)
-		if err != nil {
-			return err
-		}
-		if err := json.Unmarshal(b, &s.given); err != nil {
-			return err
-		}
-	}
-	given, ok := s.given.(map[string]any)
-	if !ok {
-		return errs.Field("storage_settings", "Improper JSON string passed in")
-	}
-	options, wrong := map[string]any{}, map[string]any{}
-	if old, ok := before.given.(map[string]any); ok {
-		maps.Copy(options, old)
-	}
-	for key, value := range given {
-		i := slices.IndexFunc(fileOptions, func(o option) bool { return key == o.name || strings.EqualFold(key, o.setting) })
-		if i < 0 {
-			wrong[key] = "Unexpected field"
-			continue
-		}
-		checked, problem := fileOptions[i].check(value)
-		if problem != "" {
-			wrong[fileOptions[i].name] = []string{problem}
-		}
-		options[fileOptions[i].name] = checked
-	}
-	for _, o := range fileOptions {
-		if _, ok := options[o.name]; !ok {
-			if options[o.name] = o.missing; o.required {
-				wrong[o.name] = []string{"This field is required."}
-			}
-		}
-	}
-	if len(wrong) > 0 {
-		return &errs.Error{Kind: errs.Invalid, Fields: map[string]any{"storage_settings": wrong}}
-	}
-	s.given = options
+	s.given, s.class = map[string]any(options), class
 	return nil
-}
-
-// A migration is the body of a request that moves a domain to another store.
-type migration struct {
-	Class   string          `api:"storage_class,req,choices=pulpcore.app.models.storage.FileSystem|storages.backends.s3boto3.S3Boto3Storage|storages.backends.azure_storage.AzureStorage,enum=StorageClassEnum"`
-	Storage StorageSettings `api:"storage_settings,req"`
 }
 
 func (a *API) defineDomains() rest.Typed[Domain] {
@@ -166,21 +82,10 @@ func (a *API) defineDomains() rest.Typed[Domain] {
 			}
 			return nil
 		}},
-		Check: func(_ context.Context, _ db.Querier, c *rest.Change[Domain]) error {
-			if c.Old != nil && c.Old.Name == pulp.DefaultDomain {
-				return errs.List("Default domain can not be updated.")
-			}
-			if c.New.Class != fileSystem {
-				return &errs.Error{Kind: errs.Invalid, Fields: map[string]any{"storage_class": "Backend is not installed on Pulp."}}
-			}
-			if !c.Set["storage_settings"] {
-				return nil
-			}
-			var before StorageSettings
-			if c.Old != nil && c.Old.Class == c.New.Class {
-				before = c.Old.Storage
-			}
-			return c.New.Storage.normalise(before)
+		FieldCheck: checkStorage,
+		Check:      a.checkDomain,
+		Prepare: func(ctx context.Context, c *rest.Change[Domain]) (func(*Domain), error) {
+			return nil, a.tryStorage(ctx, storage.Class(c.New.Class), c.New.Storage.checked())
 		},
 		Saved: func(ctx context.Context, tx *db.Tx, c *rest.Change[Domain]) error {
 			return notice.Changed(ctx, tx, notice.Domain, c.New.ID)
@@ -197,6 +102,7 @@ func (a *API) defineDomains() rest.Typed[Domain] {
 		Deleting: a.deletingDomain,
 		Expand: func(_ context.Context, _ db.Querier, list []*Domain) error {
 			for _, d := range list {
+				d.Storage.class = storage.Class(d.Class)
 				if d.Name == pulp.DefaultDomain { // its store is the one of the settings
 					d.Storage.given = map[string]any{"location": a.Settings.MediaRoot, "base_url": "/", "file_permissions_mode": 420}
 				}
@@ -207,27 +113,97 @@ func (a *API) defineDomains() rest.Typed[Domain] {
 	})
 }
 
-// migrateDomain refuses: there is one store for all domains.
-func (a *API) migrateDomain(ctx context.Context, r *rest.Request) (*rest.Response, error) {
-	var in migration
-	if err := r.Decode(&in); err != nil {
-		return nil, err
+// checkStorage checks a domain's settings for its class, over those that it has where the class stays.
+func checkStorage(_ context.Context, _ db.Querier, c *rest.Change[Domain]) (map[string]any, error) {
+	class := storage.Class(c.New.Class)
+	var before storage.Settings
+	if c.Old != nil {
+		c.Old.Storage.class = storage.Class(c.Old.Class)
+		if c.Old.Class == c.New.Class {
+			before = c.Old.Storage.checked()
+		}
 	}
-	if pulp.CallOf(ctx).Domain.Name == pulp.DefaultDomain {
-		return nil, errs.List("Default domain can not be migrated.")
+	if !c.Set["storage_settings"] {
+		c.New.Storage.class = class
+		return nil, nil
 	}
-	return nil, errs.List("Moving a domain to another storage is not supported.")
+	if c.New.Storage.given == nil || !class.Known() { // which is reported already
+		return nil, nil
+	}
+	if wrong := c.New.Storage.check(class, before); wrong != nil {
+		return map[string]any{"storage_settings": wrong}, nil
+	}
+	return nil, nil
 }
 
-// protectors are the tables whose objects keep a domain from going.
-var protectors = []struct{ table, model string }{
-	{"core_acs", "AlternateContentSource"},
-	{"core_contentguard", "ContentGuard"},
-	{"core_distribution", "Distribution"},
-	{"core_publication", "Publication"},
-	{"core_remote", "Remote"},
-	{"core_repository", "Repository"},
-	{"core_upload", "Upload"},
+func (a *API) checkDomain(ctx context.Context, q db.Querier, c *rest.Change[Domain]) error {
+	if c.Old != nil && c.Old.Name == pulp.DefaultDomain {
+		return errs.List("Default domain can not be updated.")
+	}
+	class := storage.Class(c.New.Class)
+	if !class.Installed() {
+		return errNotInstalled()
+	}
+	if c.Old == nil {
+		return nil
+	}
+	if c.Old.Class != c.New.Class && !c.Set["storage_settings"] { // the old ones are for another class
+		c.New.Storage.given = map[string]any{}
+		if wrong := c.New.Storage.check(class, nil); wrong != nil {
+			return storageError(wrong)
+		}
+	}
+	if _, writing := q.(*db.Tx); writing || reflect.DeepEqual(c.Old.Storage, c.New.Storage) {
+		return nil // the request has tried the store already, outside of the transaction
+	}
+	return a.tryStorage(ctx, class, c.New.Storage.checked())
+}
+
+func errNotInstalled() error { return errs.Field("storage_class", "Backend is not installed on Pulp.") }
+
+func storageError(wrong any) error {
+	return &errs.Error{Kind: errs.Invalid, Fields: map[string]any{"storage_settings": wrong}}
+}
+
+// tryStorage finds out whether files can be stored with the settings.
+func (a *API) tryStorage(ctx context.Context, class storage.Class, settings storage.Settings) error {
+	if wrong := a.Stores.Try(ctx, class, settings); wrong != nil {
+		return storageError(wrong)
+	}
+	return nil
+}
+
+// protectors are the tables whose rows keep a domain from going, with the class that they are of: those of all types that
+// belong to a domain, but for content and artifacts, which go with it, and tasks.
+func (a *API) protectors() map[string]string {
+	list := map[string]string{}
+	for _, t := range a.Engine.Types() {
+		if t.Global() || t.Family() == repository.Contents.Name || t.Label == "core.artifact" || t.Label == "core.task" || t.Label == "core.taskgroup" {
+			continue
+		}
+		for table, columns := range t.Tables() {
+			if slices.Contains(columns, "domain") {
+				list[table] = familyClass(t)
+			}
+		}
+	}
+	return list
+}
+
+// familyClass is the class that all types of the type's family have as their base, in Pulp; the type's own where there is none.
+func familyClass(t *rest.Type) string {
+	switch name := t.Family(); name {
+	case "":
+		return t.Model
+	case repository.Sources.Name:
+		return "AlternateContentSource"
+	default:
+		var b strings.Builder
+		for word := range strings.SplitSeq(name, "_") {
+			b.WriteString(strings.ToUpper(word[:1]) + word[1:])
+		}
+		return b.String()
+	}
 }
 
 // deletingDomain removes what goes with a domain: content outside of repositories, artifacts and their files. Anything else keeps it.
@@ -240,13 +216,14 @@ func (a *API) deletingDomain(ctx context.Context, tx *db.Tx, d *Domain) error {
 		return errs.E(errs.Invalid, "You cannot delete a domain that still contains repositories with content.")
 	}
 	var by []string
-	for _, p := range protectors {
-		used, err := db.Exists(ctx, tx, "SELECT 1 FROM "+p.table+" WHERE domain = ?", d.ID)
+	protectors := a.protectors()
+	for _, table := range slices.Sorted(maps.Keys(protectors)) {
+		used, err := db.Exists(ctx, tx, "SELECT 1 FROM "+table+" WHERE domain = ?", d.ID)
 		if err != nil {
 			return err
 		}
 		if used {
-			by = append(by, "'"+p.model+".pulp_domain'")
+			by = append(by, "'"+protectors[table]+".pulp_domain'")
 		}
 	}
 	if by != nil {
@@ -261,15 +238,18 @@ func (a *API) deletingDomain(ctx context.Context, tx *db.Tx, d *Domain) error {
 			return err
 		}
 	}
-	tx.AfterCommit(func() { a.removeFiles(context.WithoutCancel(ctx), pulp.Domain{ID: d.ID, Name: d.Name}) })
+	tx.AfterCommit(func() { a.removeFiles(context.WithoutCancel(ctx), d) })
 	return notice.Changed(ctx, tx, notice.Domain, d.ID)
 }
 
 // removeFiles deletes the artifacts' files of a domain that is gone.
-func (a *API) removeFiles(ctx context.Context, d pulp.Domain) {
+func (a *API) removeFiles(ctx context.Context, d *Domain) {
 	zeros := strings.Repeat("0", 64)
-	prefix := strings.TrimSuffix(blob.ArtifactKey(d, zeros), zeros[:2]+"/"+zeros[2:])
-	err := a.Blobs.List(ctx, prefix, func(i blob.Info) error { return a.Blobs.Delete(ctx, i.Key) })
+	prefix := strings.TrimSuffix(blob.ArtifactKey(pulp.Domain{ID: d.ID, Name: d.Name}, zeros), zeros[:2]+"/"+zeros[2:])
+	store, err := a.Stores.Open(ctx, storage.Class(d.Class), d.Storage.checked())
+	if err == nil {
+		err = store.List(ctx, prefix, func(i blob.Info) error { return store.Delete(ctx, i.Key) })
+	}
 	if err != nil {
 		a.Log.ErrorContext(ctx, "files of a deleted domain are left", slog.String("prefix", prefix), slog.Any("error", err))
 	}

@@ -26,6 +26,7 @@ import (
 	"granary/internal/rest"
 	"granary/internal/rest/openapi"
 	"granary/internal/settings"
+	"granary/internal/storage"
 	"granary/internal/task"
 	"granary/internal/telemetry"
 )
@@ -100,16 +101,19 @@ func newWorld(t testing.TB, d *db.DB, environ ...string) *world {
 		DB: d, Keys: keys, Clock: time.Now, TempDir: set.WorkingDirectory, Root: set.APIRoot, Versions: versions,
 		App: task.App{Type: "api", Name: "api", Versions: versions}, Workers: 2, WorkerName: "1@test",
 	})
+	stores := storage.New(storage.Config{
+		DB: d, Keys: keys, Log: log, Home: w.home.ID, HomeStore: store, MediaRoot: set.MediaRoot, TempDir: set.WorkingDirectory, Algorithms: pulp.Algorithms[:],
+	})
 	w.engine = rest.New(rest.Config{
-		DB: d, Keys: keys, Tasks: w.tasks, Log: log, Now: time.Now, APIRoot: set.APIRoot, Domains: set.DomainEnabled, Stage: store.Stage, Auth: w.access,
+		DB: d, Keys: keys, Tasks: w.tasks, Log: log, Now: time.Now, APIRoot: set.APIRoot, Domains: set.DomainEnabled, Stage: stores.Stage, Auth: w.access,
 	})
 	repos := repository.New(repository.Config{
-		DB: d, API: w.engine, Tasks: w.tasks, Blobs: store, Log: log, Now: time.Now, Allowed: pulp.Algorithms[:], UploadDir: "upload", ContentPrefix: set.ContentPathPrefix,
+		DB: d, API: w.engine, Tasks: w.tasks, Blobs: stores, Log: log, Now: time.Now, Allowed: pulp.Algorithms[:], UploadDir: "upload", ContentPrefix: set.ContentPathPrefix,
 	})
 	w.engine.Add(repos.Types()...)
 	lines := telemetry.NewLines(w.sink)
 	w.api = api.New(api.Config{
-		Engine: w.engine, DB: d, Tasks: w.tasks, Access: w.access, Blobs: store, Log: log, Now: time.Now, Settings: set,
+		Engine: w.engine, DB: d, Tasks: w.tasks, Access: w.access, Stores: stores, Log: log, Now: time.Now, Settings: set,
 		Components: []api.Component{{Name: "core", Version: "3.95.0", Package: "pulpcore", Module: "pulpcore.app"}},
 		Document:   openapi.New(w.engine, openapi.Info{Versions: versions, Root: set.APIRoot, Domains: set.DomainEnabled}),
 		Metrics:    telemetry.NewMetrics(telemetry.MetricsConfig{}), AccessLog: lines, BodyTimeout: time.Second,

@@ -33,6 +33,26 @@ type Store interface {
 	List(ctx context.Context, prefix string, f func(Info) error) error
 }
 
+// Stores are the stores of all domains.
+type Stores interface {
+	// Of returns the store of a domain. It is opened when it is used first, and it stays the domain's store when the domain
+	// moves elsewhere: a blob that is committed then goes to the new place.
+	Of(domain pulp.ID) Store
+
+	// Stage starts a new blob of the call's domain.
+	Stage(ctx context.Context) (Stage, error)
+}
+
+// MoveLock names the lock that keeps a domain's blobs where they are. Whoever stores one holds it shared until the row that
+// names the blob is durable; whoever moves the domain to another store holds it alone.
+func MoveLock(domain pulp.ID) string { return "store of " + domain.String() }
+
+// Single are stores of which there is but one, whatever the domain.
+type Single struct{ Store }
+
+// Of returns the store.
+func (s Single) Of(pulp.ID) Store { return s.Store }
+
 // A File is an open blob. On a local disk it is also an [OSFile].
 type File interface {
 	io.ReadSeekCloser

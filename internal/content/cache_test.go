@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"granary/internal/blob"
 	"granary/internal/content"
 	"granary/internal/content/notice"
 	"granary/internal/db/dbtest"
@@ -228,7 +229,7 @@ func TestOtherProcesses(t *testing.T) {
 	cfg := dbtest.Postgres(t)
 	here := newWorld(t, dbtest.Open(t, cfg), nil)
 	there := dbtest.Open(t, cfg) // as of another process: it shares nothing with the first
-	server := content.New(content.Config{DB: there, Blobs: here.blobs, Now: time.Now, Prefix: "/pulp/content/", Types: map[string]content.Serving{"python.python": {}}})
+	server := content.New(content.Config{DB: there, Blobs: blob.Single{Store: here.blobs}, Now: time.Now, Prefix: "/pulp/content/", Types: map[string]content.Serving{"python.python": {}}})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { server.Run(ctx) })
@@ -263,7 +264,7 @@ func TestOtherProcesses(t *testing.T) {
 // Without Run, a server reads everything anew each time, and is right too.
 func TestWithoutRun(t *testing.T) {
 	lite(t, nil, func(t *testing.T, w *world) {
-		server := content.New(content.Config{DB: w.db, Blobs: w.blobs, Now: time.Now, Prefix: "/pulp/content/", Types: map[string]content.Serving{"python.python": {}}})
+		server := content.New(content.Config{DB: w.db, Blobs: blob.Single{Store: w.blobs}, Now: time.Now, Prefix: "/pulp/content/", Types: map[string]content.Serving{"python.python": {}}})
 		get := func() string {
 			a := httptest.NewRecorder()
 			server.ServeHTTP(a, httptest.NewRequest(http.MethodGet, "/pulp/content/d/f", http.NoBody))

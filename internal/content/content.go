@@ -26,7 +26,7 @@ import (
 // A Config is what a [Server] needs.
 type Config struct {
 	DB    *db.DB
-	Blobs blob.Store
+	Blobs blob.Stores
 	Log   *slog.Logger
 	Now   pulp.Clock
 

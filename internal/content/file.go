@@ -14,6 +14,7 @@ import (
 	"granary/internal/blob"
 	"granary/internal/content/mediatype"
 	"granary/internal/errs"
+	"granary/internal/pulp"
 )
 
 // bufferSize is that of the pieces in which files are sent that sendfile is not used for.
@@ -22,6 +23,7 @@ const bufferSize = 64 << 10
 // A file is a stored file and all that is said of it to clients. The slices are header values, made once.
 type file struct {
 	Entry
+	domain   pulp.ID
 	store    string // its key
 	name     string // its path below the distribution
 	modified time.Time
@@ -59,6 +61,7 @@ func (s *Server) warm(ctx context.Context, key pageKey, p *page) {
 func (s *Server) newFile(st *site, name string, e *Entry) *file {
 	f := &file{
 		Entry:     *e,
+		domain:    st.domain.ID,
 		store:     blob.ArtifactKey(st.domain.Domain, e.SHA256),
 		name:      name,
 		modified:  e.Created.Std().Truncate(time.Second),
@@ -157,7 +160,7 @@ func contentRange(from, to, size int64) string {
 
 // open opens a stored file. The error is of kind NotFound if it is not there, or has another size.
 func (s *Server) open(ctx context.Context, f *file) (blob.File, error) {
-	b, err := s.Blobs.Open(ctx, f.store)
+	b, err := s.Blobs.Of(f.domain).Open(ctx, f.store)
 	if err != nil {
 		return nil, err
 	}

@@ -347,7 +347,7 @@ func (f *flight) try(ctx context.Context, src source) (rest blob.Stage, err erro
 		return nil, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was only read
-	stage, err := s.Blobs.Stage(ctx)
+	stage, err := s.Blobs.Of(f.order.domain.ID).Stage(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -116,7 +116,7 @@ func (s *Server) contentOrder(d pulp.Domain, e *Entry, sources []source) order {
 			if err != nil || e == nil || e.Artifact.IsZero() {
 				return nil, err
 			}
-			info, err := s.Blobs.Stat(ctx, blob.ArtifactKey(d, e.SHA256))
+			info, err := s.Blobs.Of(d.ID).Stat(ctx, blob.ArtifactKey(d, e.SHA256))
 			if errs.Is(err, errs.NotFound) || err == nil && info.Size != e.Size {
 				return nil, nil
 			}

@@ -86,7 +86,7 @@ func newWorld(tb testing.TB, d *db.DB, change func(w *world, c *content.Config))
 	}
 	w.domain = w.addDomain(pulp.DefaultDomain, false)
 	cfg := content.Config{
-		DB: d, Blobs: w.blobs, Now: func() time.Time { return w.now().Std() },
+		DB: d, Blobs: blob.Single{Store: w.blobs}, Now: func() time.Time { return w.now().Std() },
 		Log:    slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelError})),
 		Prefix: "/pulp/content/", Cooldown: 5 * time.Minute, CacheHeader: true,
 		Types: map[string]content.Serving{

@@ -32,7 +32,7 @@ type Host struct {
 	API      *rest.Engine
 	Tasks    *task.Queue
 	Repos    *repository.Service
-	Blobs    blob.Store
+	Blobs    blob.Stores
 	Settings *settings.Settings
 	Now      pulp.Clock
 	Log      *slog.Logger

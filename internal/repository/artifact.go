@@ -161,7 +161,7 @@ func (s *Service) SaveArtifacts(ctx context.Context, stages []blob.Stage) (_ []S
 	}
 	var ids map[string]pulp.ID
 	now := s.Now.Now()
-	err = s.DB.Hold(ctx, storing(shas), func(ctx context.Context) error {
+	err = s.DB.Hold(ctx, append(storing(shas), staying(domain.ID)), func(ctx context.Context) error {
 		g, files := errgroup.WithContext(ctx)
 		g.SetLimit(atOnce)
 		for i := range list {
@@ -195,6 +195,9 @@ func (s *Service) SaveArtifacts(ctx context.Context, stages []blob.Stage) (_ []S
 // go together, so nobody removes what somebody else is about to use.
 func storing(shas []string) []db.Lock  { return fileLocks(shas, true) }
 func removing(shas []string) []db.Lock { return fileLocks(shas, false) }
+
+// staying keeps a domain from moving to another store, for those who store files and then the rows that name them.
+func staying(domain pulp.ID) db.Lock { return db.Lock{Name: blob.MoveLock(domain), Shared: true} }
 
 func fileLocks(shas []string, shared bool) []db.Lock {
 	var list []db.Lock

@@ -3,6 +3,7 @@ package repository
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -153,12 +154,21 @@ func (c *cleanup) each(ctx context.Context, progress *task.Progress, count strin
 		total += n
 	}
 	progress.SetTotal(total)
+	return c.eachDomain(ctx, f)
+}
+
+// eachDomain calls f for each domain. A domain whose store fails does not keep the others from being cleaned.
+func (c *cleanup) eachDomain(ctx context.Context, f func(d pulp.Domain) error) error {
+	var failed []error
 	for _, d := range c.domains {
 		if err := f(d); err != nil {
-			return err
+			failed = append(failed, fmt.Errorf("domain %s: %w", d.Name, err))
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 func (c *cleanup) removeContent(ctx context.Context, j *task.Job, only []pulp.ID) (err error) {
@@ -272,7 +282,7 @@ func (c *cleanup) deleteArtifacts(ctx context.Context, d pulp.Domain, list []orp
 		}
 		n = int64(len(gone))
 		for _, sha := range gone {
-			if err := c.Blobs.Delete(ctx, blob.ArtifactKey(d, sha)); err != nil {
+			if err := c.Blobs.Of(d.ID).Delete(ctx, blob.ArtifactKey(d, sha)); err != nil {
 				return err
 			}
 		}
@@ -283,17 +293,17 @@ func (c *cleanup) deleteArtifacts(ctx context.Context, d pulp.Domain, list []orp
 
 // removeStrays deletes files that crashes left: those without a row.
 func (c *cleanup) removeStrays(ctx context.Context) error {
-	for _, d := range c.domains {
+	return c.eachDomain(ctx, func(d pulp.Domain) error {
 		if err := c.removeStrayArtifacts(ctx, d); err != nil {
 			return err
 		}
-	}
-	return c.removeStrayChunks(ctx)
+		return c.removeStrayChunks(ctx, d)
+	})
 }
 
 func (c *cleanup) removeStrayArtifacts(ctx context.Context, d pulp.Domain) error {
 	prefix := strings.TrimSuffix(blob.ArtifactKey(d, strings.Repeat("0", 64)), "00/"+strings.Repeat("0", 62))
-	return c.files(ctx, prefix, func(list []blob.Info) error {
+	return c.files(ctx, d, prefix, func(list []blob.Info) error {
 		var shas []string
 		for _, i := range list {
 			sha := strings.ReplaceAll(strings.TrimPrefix(i.Key, prefix), "/", "")
@@ -323,14 +333,14 @@ func (c *cleanup) removeStrayArtifact(ctx context.Context, d pulp.Domain, sha st
 		if err != nil || !known[sha].IsZero() {
 			return err
 		}
-		return c.removeStray(ctx, blob.ArtifactKey(d, sha))
+		return c.removeStray(ctx, d, blob.ArtifactKey(d, sha))
 	})
 }
 
-// removeStrayChunks deletes chunks without a row.
-func (c *cleanup) removeStrayChunks(ctx context.Context) error {
+// removeStrayChunks deletes chunks without a row, of whatever domain: several may have one folder.
+func (c *cleanup) removeStrayChunks(ctx context.Context, d pulp.Domain) error {
 	prefix := c.UploadDir + "/"
-	return c.files(ctx, prefix, func(list []blob.Info) error {
+	return c.files(ctx, d, prefix, func(list []blob.Info) error {
 		var ids []pulp.ID
 		for _, i := range list {
 			if id, err := pulp.ParseID(strings.TrimPrefix(i.Key, prefix)); err == nil {
@@ -345,7 +355,7 @@ func (c *cleanup) removeStrayChunks(ctx context.Context) error {
 			}
 			for _, id := range ids {
 				if !slices.Contains(known, id) {
-					if err := c.removeStray(ctx, c.chunkKey(id)); err != nil {
+					if err := c.removeStray(ctx, d, c.chunkKey(id)); err != nil {
 						return err
 					}
 				}
@@ -355,15 +365,15 @@ func (c *cleanup) removeStrayChunks(ctx context.Context) error {
 	})
 }
 
-func (c *cleanup) removeStray(ctx context.Context, key string) error {
+func (c *cleanup) removeStray(ctx context.Context, d pulp.Domain, key string) error {
 	c.Log.InfoContext(ctx, "stray file removed", slog.String("key", key))
-	return c.Blobs.Delete(ctx, key)
+	return c.Blobs.Of(d.ID).Delete(ctx, key)
 }
 
-// files calls f with the store's files below a prefix, some at a time.
-func (c *cleanup) files(ctx context.Context, prefix string, f func(list []blob.Info) error) error {
+// files calls f with the files of a domain's store below a prefix, some at a time.
+func (c *cleanup) files(ctx context.Context, d pulp.Domain, prefix string, f func(list []blob.Info) error) error {
 	var list []blob.Info
-	err := c.Blobs.List(ctx, prefix, func(i blob.Info) (err error) {
+	err := c.Blobs.Of(d.ID).List(ctx, prefix, func(i blob.Info) (err error) {
 		if list = append(list, i); len(list) == batchSize {
 			err = f(list)
 			list = list[:0]

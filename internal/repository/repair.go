@@ -103,9 +103,10 @@ func (s *Service) runRepair(ctx context.Context, j *task.Job) (_ any, err error)
 			break
 		}
 		last = list[len(list)-1].id
+		store := s.Blobs.Of(domain.ID)
 		for _, f := range list {
 			key := blob.ArtifactKey(domain, f.sha)
-			state, err := s.inspect(ctx, key, f.sha, in.Verify)
+			state, err := inspect(ctx, store, key, f.sha, in.Verify)
 			if err != nil {
 				return nil, err
 			}
@@ -118,7 +119,7 @@ func (s *Service) runRepair(ctx context.Context, j *task.Job) (_ any, err error)
 				corrupted.Add(1)
 			}
 			touched = true
-			ok, err := s.replace(ctx, key, f.id, f.sha)
+			ok, err := s.replace(ctx, domain.ID, key, f.id, f.sha)
 			if err != nil {
 				return nil, err
 			}
@@ -144,15 +145,15 @@ const (
 	damaged
 )
 
-func (s *Service) inspect(ctx context.Context, key, sha string, verify bool) (_ condition, err error) {
+func inspect(ctx context.Context, store blob.Store, key, sha string, verify bool) (_ condition, err error) {
 	if !verify {
-		_, err := s.Blobs.Stat(ctx, key)
+		_, err := store.Stat(ctx, key)
 		if errs.Is(err, errs.NotFound) {
 			return gone, nil
 		}
 		return whole, err
 	}
-	f, err := s.Blobs.Open(ctx, key)
+	f, err := store.Open(ctx, key)
 	if errs.Is(err, errs.NotFound) {
 		return gone, nil
 	}
@@ -172,7 +173,8 @@ func (s *Service) inspect(ctx context.Context, key, sha string, verify bool) (_ 
 
 // replace makes a missing or damaged file good from any source that has it. Without one the damaged file goes: a missing file
 // is noticed, a wrong one is not.
-func (s *Service) replace(ctx context.Context, key string, artifact pulp.ID, sha string) (ok bool, err error) {
+func (s *Service) replace(ctx context.Context, domain pulp.ID, key string, artifact pulp.ID, sha string) (ok bool, err error) {
+	store := s.Blobs.Of(domain)
 	stage, err := s.refetch(ctx, artifact, sha)
 	if err != nil {
 		return false, err
@@ -180,13 +182,13 @@ func (s *Service) replace(ctx context.Context, key string, artifact pulp.ID, sha
 	if stage != nil {
 		defer func() { err = errors.Join(err, stage.Close()) }()
 	}
-	return stage != nil, s.DB.Hold(ctx, removing([]string{sha}), func(ctx context.Context) error {
+	return stage != nil, s.DB.Hold(ctx, append(removing([]string{sha}), staying(domain)), func(ctx context.Context) error {
 		if stage == nil { // somebody may have stored the file meanwhile
-			if state, err := s.inspect(ctx, key, sha, true); err != nil || state != damaged {
+			if state, err := inspect(ctx, store, key, sha, true); err != nil || state != damaged {
 				return err
 			}
 		}
-		if err := s.Blobs.Delete(ctx, key); err != nil || stage == nil {
+		if err := store.Delete(ctx, key); err != nil || stage == nil {
 			return err
 		}
 		return stage.Commit(ctx, key)

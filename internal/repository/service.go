@@ -18,7 +18,7 @@ type Config struct {
 	DB            *db.DB
 	API           *rest.Engine
 	Tasks         *task.Queue
-	Blobs         blob.Store
+	Blobs         blob.Stores
 	Log           *slog.Logger
 	Now           pulp.Clock
 	Allowed       []pulp.Algorithm // the digests that artifacts have

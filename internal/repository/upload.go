@@ -131,16 +131,16 @@ func (s *Service) putChunk(ctx context.Context, r *rest.Request) (*rest.Response
 	case in.SHA256 != nil && *in.SHA256 != in.File.Stage.Digests()[pulp.SHA256]:
 		return nil, errs.List("Checksum does not match chunk upload.")
 	}
-	err = s.DB.Hold(ctx, []db.Lock{{Name: chunkLock, Shared: true}}, func(ctx context.Context) error {
+	err = s.DB.Hold(ctx, []db.Lock{{Name: chunkLock, Shared: true}, staying(u.Domain)}, func(ctx context.Context) error {
 		if err := in.File.Stage.Commit(ctx, s.chunkKey(c.id)); err != nil {
 			return err
 		}
-		err := s.DB.Update(ctx, func(tx *db.Tx) error { return s.saveChunk(ctx, tx, u.ID, c) })
+		err := s.DB.Update(ctx, func(tx *db.Tx) error { return s.saveChunk(ctx, tx, u, c) })
 		if db.IsForeignKey(err) { // it was deleted meanwhile
 			err = errs.NotFoundModel(s.Uploads.Model)
 		}
 		if err != nil {
-			err = errors.Join(err, s.Blobs.Delete(ctx, s.chunkKey(c.id)))
+			err = errors.Join(err, s.Blobs.Of(u.Domain).Delete(ctx, s.chunkKey(c.id)))
 		}
 		return err
 	})
@@ -154,7 +154,8 @@ func (s *Service) putChunk(ctx context.Context, r *rest.Request) (*rest.Response
 	return rest.OK(body), err
 }
 
-func (s *Service) saveChunk(ctx context.Context, tx *db.Tx, upload pulp.ID, c chunk) error {
+func (s *Service) saveChunk(ctx context.Context, tx *db.Tx, u *Upload, c chunk) error {
+	upload := u.ID
 	if err := tx.Lock(ctx, "upload "+upload.String()); err != nil { // its chunks stay as they are read
 		return err
 	}
@@ -169,7 +170,7 @@ func (s *Service) saveChunk(ctx context.Context, tx *db.Tx, upload pulp.ID, c ch
 			if _, err := tx.Exec(ctx, "DELETE FROM core_uploadchunk WHERE id = ?", o.id); err != nil {
 				return err
 			}
-			s.deleteLater(ctx, tx, s.chunkKey(o.id))
+			s.deleteLater(ctx, tx, u.Domain, s.chunkKey(o.id))
 		case o.start < c.start+c.size && c.start < o.start+o.size:
 			return errs.NonFieldError("The chunk overlaps with the one at offset %d.", o.start)
 		}
@@ -182,9 +183,9 @@ func (s *Service) saveChunk(ctx context.Context, tx *db.Tx, upload pulp.ID, c ch
 }
 
 // deleteLater removes a blob once the transaction is durable. A crash in between leaves a stray file, which orphan cleanup finds.
-func (s *Service) deleteLater(ctx context.Context, tx *db.Tx, key string) {
+func (s *Service) deleteLater(ctx context.Context, tx *db.Tx, domain pulp.ID, key string) {
 	tx.AfterCommit(func() {
-		if err := s.Blobs.Delete(context.WithoutCancel(ctx), key); err != nil {
+		if err := s.Blobs.Of(domain).Delete(context.WithoutCancel(ctx), key); err != nil {
 			s.Log.WarnContext(ctx, "stray file left", "key", key, "error", err)
 		}
 	})
@@ -193,7 +194,7 @@ func (s *Service) deleteLater(ctx context.Context, tx *db.Tx, key string) {
 func (s *Service) dropChunks(ctx context.Context, tx *db.Tx, u *Upload) error {
 	list, err := chunks(ctx, tx, u.ID)
 	for _, c := range list {
-		s.deleteLater(ctx, tx, s.chunkKey(c.id))
+		s.deleteLater(ctx, tx, u.Domain, s.chunkKey(c.id))
 	}
 	return err
 }
@@ -218,7 +219,8 @@ func (s *Service) Assemble(ctx context.Context, upload pulp.ID) (_ blob.Stage, e
 	if at != u.Size {
 		return nil, errs.NonFieldError("The upload has %d of its %d bytes.", at, u.Size)
 	}
-	stage, err := s.Blobs.Stage(ctx)
+	store := s.Blobs.Of(u.Domain)
+	stage, err := store.Stage(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -228,7 +230,7 @@ func (s *Service) Assemble(ctx context.Context, upload pulp.ID) (_ blob.Stage, e
 		}
 	}()
 	for _, c := range list {
-		f, err := s.Blobs.Open(ctx, s.chunkKey(c.id))
+		f, err := store.Open(ctx, s.chunkKey(c.id))
 		if err != nil {
 			return nil, fmt.Errorf("chunk at %d of upload %s: %w", c.start, upload, err)
 		}

@@ -230,6 +230,9 @@ func (t *Type) Viewset() string {
 // IntKey says whether the keys are integers.
 func (t *Type) IntKey() bool { return t.intKey() }
 
+// Global says whether the objects belong to no domain.
+func (t *Type) Global() bool { return t.global }
+
 // Generic says whether the type lists a whole family's objects.
 func (t *Type) Generic() bool { return t.family != nil && t.PulpType == "" && t.Parent == nil }
 

@@ -54,6 +54,7 @@ func (s *Server) Run(ctx context.Context, at Addresses, ready func(addr string))
 		below.Go(func() error { return s.Tasks.Run(belowCtx) })
 	}
 	below.Go(func() error { return s.lines.Run(belowCtx) })
+	below.Go(func() error { s.Blobs.Run(belowCtx); return nil })
 	if s.DB.Engine() == db.SQLite {
 		below.Go(func() error { return s.control(belowCtx) })
 	}

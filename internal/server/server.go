@@ -29,6 +29,7 @@ import (
 	"granary/internal/rest"
 	"granary/internal/rest/openapi"
 	"granary/internal/settings"
+	"granary/internal/storage"
 	"granary/internal/task"
 	"granary/internal/telemetry"
 )
@@ -61,7 +62,7 @@ type Server struct {
 	Config
 	DB      *db.DB
 	Keys    keyring.Keys
-	Blobs   blob.Store
+	Blobs   *storage.Stores
 	API     *rest.Engine
 	Tasks   *task.Queue
 	Repos   *repository.Service
@@ -69,6 +70,7 @@ type Server struct {
 	HTTP    *api.API
 	Content *content.Server
 
+	home    blob.Store // the default domain's
 	lines   *telemetry.Lines
 	closers []func() error
 }
@@ -108,7 +110,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Blobs = store
+	s.home = store
 	s.closers = append(s.closers, store.Close)
 	if n, err := store.Clean(ctx); err != nil {
 		return nil, err
@@ -191,9 +193,14 @@ func Versions(plugins []plugin.Plugin) []api.Component {
 // assemble makes the parts, from the lowest layer up.
 func (s *Server) assemble(ctx context.Context) error {
 	set := s.Settings
-	if err := s.defaultDomain(ctx); err != nil {
+	home, err := s.defaultDomain(ctx)
+	if err != nil {
 		return err
 	}
+	s.Blobs = storage.New(storage.Config{
+		DB: s.DB, Keys: s.Keys, Log: s.Log, Home: home, HomeStore: s.home, MediaRoot: set.MediaRoot, TempDir: set.WorkingDirectory,
+		Algorithms: set.AllowedContentChecksums,
+	})
 	components := Versions(s.Plugins)
 	versions := map[string]string{}
 	for _, c := range components {
@@ -261,7 +268,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	})
 	document := openapi.New(s.API, openapi.Info{Versions: versions, Domains: set.DomainEnabled, Root: set.APIRoot})
 	s.HTTP = api.New(api.Config{
-		Engine: s.API, DB: s.DB, Tasks: s.Tasks, Access: s.Access, Blobs: s.Blobs, Log: s.Log, Now: s.Now, Settings: set, Components: components, Document: document,
+		Engine: s.API, DB: s.DB, Tasks: s.Tasks, Access: s.Access, Stores: s.Blobs, Log: s.Log, Now: s.Now, Settings: set, Components: components, Document: document,
 		Metrics: metrics, AccessLog: s.lines,
 	})
 	s.API.Add(s.HTTP.Types()...)
@@ -275,24 +282,31 @@ func (s *Server) assemble(ctx context.Context) error {
 	return nil
 }
 
-// defaultDomain makes the domain that always exists.
-func (s *Server) defaultDomain(ctx context.Context) error {
+// defaultDomain returns the domain that always exists, and makes it where it does not.
+func (s *Server) defaultDomain(ctx context.Context) (pulp.ID, error) {
 	set := s.Settings
-	_, err := db.Value[pulp.ID](ctx, s.DB, "SELECT id FROM core_domain WHERE name = ?", pulp.DefaultDomain)
+	find := func() (pulp.ID, error) {
+		return db.Value[pulp.ID](ctx, s.DB, "SELECT id FROM core_domain WHERE name = ?", pulp.DefaultDomain)
+	}
+	id, err := find()
 	if !errs.Is(err, errs.NotFound) {
-		return err
+		return id, err
 	}
 	sealed, err := s.Keys.Encrypt("{}") // what it stores where, the settings say
 	if err != nil {
-		return err
+		return id, err
 	}
-	return s.DB.Update(ctx, func(tx *db.Tx) error {
+	err = s.DB.Update(ctx, func(tx *db.Tx) error {
 		now := s.Now.Now()
 		_, err := tx.Exec(ctx, "INSERT INTO core_domain (id, created, updated, name, storage_class, storage_settings, redirect_to_object_storage, hide_guarded_distributions)"+
 			" VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
-			pulp.NewID(), now, now, pulp.DefaultDomain, "pulpcore.app.models.storage.FileSystem", sealed, set.RedirectToObjectStorage, set.HideGuardedDistributions)
+			pulp.NewID(), now, now, pulp.DefaultDomain, string(storage.FileSystem), sealed, set.RedirectToObjectStorage, set.HideGuardedDistributions)
 		return err
 	})
+	if err != nil {
+		return id, err
+	}
+	return find() // another process may have been faster
 }
 
 // Close ends what Open opened.

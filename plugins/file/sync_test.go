@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"granary/internal/blob"
 	"granary/internal/db"
 	"granary/internal/db/dbtest"
 	"granary/internal/pipeline/pipelinetest"
@@ -35,7 +36,7 @@ func newSyncHouse(tb testing.TB, d *db.DB, imports ...string) *syncHouse {
 	p := Plugin()
 	h := &syncHouse{House: pipelinetest.New(tb, d, imports, p.Schema), tb: tb}
 	h.file = newFile(plugin.Host{
-		DB: h.House.DB, API: h.House.API, Tasks: h.House.Tasks, Repos: h.House.Repos, Blobs: h.House.Blobs, Log: h.House.Log, Now: h.House.Now,
+		DB: h.House.DB, API: h.House.API, Tasks: h.House.Tasks, Repos: h.House.Repos, Blobs: blob.Single{Store: h.House.Blobs}, Log: h.House.Log, Now: h.House.Now,
 		Settings: &settings.Settings{MaxConcurrentContent: 25},
 	})
 	parts := h.parts()

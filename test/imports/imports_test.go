@@ -18,7 +18,7 @@ var layers = [][]string{
 	{"internal/settings", "internal/keyring"},
 	{"internal/db"},
 	{"internal/blob", "internal/content/notice", "internal/content/mediatype", "format"},
-	{"internal/download", "internal/task"},
+	{"internal/download", "internal/task", "internal/storage"},
 	{"internal/rest"},
 	{"internal/access", "internal/repository"},
 	{"internal/pipeline", "internal/content", "internal/telemetry", "internal/guard", "internal/signing", "internal/transfer"},

@@ -79,7 +79,7 @@ func New(tb testing.TB, d *db.DB, imports []string, schemas ...db.Schema) *House
 	})
 	h.API = rest.New(rest.Config{DB: d, Keys: keys, Tasks: h.Tasks, Log: h.Log, Now: h.Now, APIRoot: "/pulp/", Stage: h.Blobs.Stage, Auth: resttest.Anybody{}})
 	h.Repos = repository.New(repository.Config{
-		DB: d, API: h.API, Tasks: h.Tasks, Blobs: h.Blobs, Log: h.Log, Now: h.Now, Allowed: allowed, ImportPaths: imports, UploadDir: "upload",
+		DB: d, API: h.API, Tasks: h.Tasks, Blobs: blob.Single{Store: h.Blobs}, Log: h.Log, Now: h.Now, Allowed: allowed, ImportPaths: imports, UploadDir: "upload",
 		OrphanAge: 24 * time.Hour,
 		Download: func(r pulp.Remote) (*download.Client, error) {
 			return download.New(r, download.Options{Allowed: allowed, ImportPaths: imports, Jitter: func(time.Duration) time.Duration { return 0 }})

@@ -122,7 +122,7 @@ func (w *World) assemble(plugins []plugin.Plugin) {
 		Stage: func(ctx context.Context) (blob.Stage, error) { return w.Blobs.Stage(ctx) },
 	})
 	w.Repos = repository.New(repository.Config{
-		DB: w.DB, API: w.API, Tasks: w.Tasks, Blobs: w.Blobs, Log: log, Now: w.Now, Allowed: w.Allowed, ImportPaths: []string{w.dirs.temp},
+		DB: w.DB, API: w.API, Tasks: w.Tasks, Blobs: blob.Single{Store: w.Blobs}, Log: log, Now: w.Now, Allowed: w.Allowed, ImportPaths: []string{w.dirs.temp},
 		UploadDir: "upload", ContentOrigin: "http://content", ContentPrefix: "/pulp/content/", OrphanAge: 24 * time.Hour,
 		Download: func(r pulp.Remote) (*download.Client, error) {
 			return download.New(r, download.Options{Allowed: w.Allowed, ImportPaths: []string{w.dirs.temp}, MaxRetries: 1, Log: log, Sleep: func(context.Context, time.Duration) error { return nil }})
@@ -134,7 +134,7 @@ func (w *World) assemble(plugins []plugin.Plugin) {
 	w.Tasks.Register(w.Repos.Kinds()...)
 	w.Tasks.Register(w.API.Kinds()...)
 	host := plugin.Host{
-		DB: w.DB, API: w.API, Tasks: w.Tasks, Repos: w.Repos, Blobs: w.Blobs, Settings: &settings.Settings{MaxConcurrentContent: 25}, Now: w.Now, Log: log,
+		DB: w.DB, API: w.API, Tasks: w.Tasks, Repos: w.Repos, Blobs: blob.Single{Store: w.Blobs}, Settings: &settings.Settings{MaxConcurrentContent: 25}, Now: w.Now, Log: log,
 	}
 	for _, p := range plugins {
 		parts := p.New(host)
