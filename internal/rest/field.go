@@ -74,7 +74,8 @@ type File struct {
 //	min=N max=N  bounds of a number
 //	maxlen=N     the most characters of a string
 //	choices=a|b  what a string may be; enum=Name names the list in the document
-//	ref=FAMILY   what a Link points at; ref=FAMILY:LABEL for one type of it
+//	ref=FAMILY   what a Link or Links point at; ref=FAMILY:LABEL for one type of it
+//	nullitems    the items of Links are nullable, in the document alone
 //	slug         letters, digits, - and _
 //	format=F     the document's format, where it isn't the kind's
 //	schema=NAME  the document's name of an Object; inline for none
@@ -91,7 +92,7 @@ type Field struct {
 	Master bool   // the column is in the family's table
 	Kind   Kind
 
-	ReadOnly, Unmarked, WriteOnly, Required, Null, Blank, NoTrim, Sealed, Secret, Unique, Fixed, Slug, Deprecated, Inline, Detail, Docs, Reset bool
+	ReadOnly, Unmarked, WriteOnly, Required, Null, Blank, NoTrim, Sealed, Secret, Unique, Fixed, Slug, Deprecated, Inline, Detail, Docs, Reset, NullItems bool
 
 	HasDefault bool
 	Default    any // as JSON has it
@@ -202,6 +203,8 @@ func newField(sf reflect.StructField, tag string) *Field {
 			f.Slug = true
 		case "reset":
 			f.Reset = true
+		case "nullitems":
+			f.NullItems = true
 		case "detail":
 			f.Detail = true
 		case "docs":

@@ -150,6 +150,9 @@ func (b *builder) value(component string, why purpose, f *rest.Field) mapping {
 		if f.WriteOnly {
 			item.set("writeOnly", true)
 		}
+		if f.NullItems {
+			item.set("nullable", true)
+		}
 		return array(item)
 	case rest.Strings:
 		if f.Choices != nil {
