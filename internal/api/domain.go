@@ -215,6 +215,15 @@ func (a *API) deletingDomain(ctx context.Context, tx *db.Tx, d *Domain) error {
 	if used {
 		return errs.E(errs.Invalid, "You cannot delete a domain that still contains repositories with content.")
 	}
+	// what the server has made in it is in nobody's way
+	const own = "SELECT content_guard FROM core_distribution WHERE domain = ? AND pulp_type = 'core.artifact'"
+	for _, query := range []string{
+		"DELETE FROM core_contentguard WHERE id IN (" + own + ")", "DELETE FROM core_distribution WHERE domain = ? AND pulp_type = 'core.artifact'",
+	} {
+		if _, err := tx.Exec(ctx, query, d.ID); err != nil {
+			return err
+		}
+	}
 	var by []string
 	protectors := a.protectors()
 	for _, table := range slices.Sorted(maps.Keys(protectors)) {

@@ -8,6 +8,7 @@ import (
 	"granary/internal/blob"
 	"granary/internal/content"
 	"granary/internal/db"
+	"granary/internal/guard"
 	"granary/internal/pulp"
 	"granary/internal/repository"
 	"granary/internal/rest"
@@ -44,4 +45,5 @@ type Parts struct {
 	Endpoints []*rest.Endpoint
 	Tasks     []task.Kind
 	Serving   map[string]content.Serving // how distributions are served, by pulp_type
+	Guards    map[string]guard.Check     // who passes content guards, by pulp_type
 }

@@ -14,9 +14,11 @@ import (
 	"granary/internal/rest"
 )
 
-var distributionOrdering = []string{"base_path", "checkpoint", "hidden", "name", "pk", "pulp_created", "pulp_id", "pulp_labels", "pulp_last_updated", "pulp_type"}
+// DistributionOrdering are the names by which all types of distribution are ordered.
+var DistributionOrdering = []string{"base_path", "checkpoint", "hidden", "name", "pk", "pulp_created", "pulp_id", "pulp_labels", "pulp_last_updated", "pulp_type"}
 
-func (s *Service) distributionFilters() []rest.Filter {
+// DistributionFilters are those that all types of distribution have.
+func (s *Service) DistributionFilters() []rest.Filter {
 	// the version that is served: the pinned one, the pinned publication's, the newest published one, or the latest
 	const served = `EXISTS (SELECT 1 FROM core_repositoryversion v JOIN core_repositorycontent rc ON rc.repository = v.repository AND rc.added <= v.number AND rc.removed > v.number
 		WHERE rc.content = ? AND v.id = COALESCE(m.repository_version, (SELECT p.repository_version FROM core_publication p WHERE p.id = m.publication),
@@ -39,8 +41,8 @@ type Serving struct {
 func DefineDistribution[T any](s *Service, r rest.Resource[T], base func(*T) *Distribution, serving func(*T) Serving) rest.Typed[T] {
 	r.Family = Distributions
 	r.Create, r.Update, r.Delete = rest.Task, rest.Immediate, rest.Immediate
-	r.Filters = append(r.Filters, s.distributionFilters()...)
-	r.Ordering = append(slices.Clone(r.Ordering), distributionOrdering...)
+	r.Filters = append(r.Filters, s.DistributionFilters()...)
+	r.Ordering = append(slices.Clone(r.Ordering), DistributionOrdering...)
 	r.Exclusive = func(ctx context.Context, _ *T) []string {
 		return []string{"pdrn:" + pulp.CallOf(ctx).Domain.ID.String() + ":distributions"}
 	}
@@ -99,7 +101,7 @@ type genericDistribution struct {
 func (s *Service) genericDistributions() *rest.Type {
 	return rest.Define(rest.Resource[genericDistribution]{
 		App: "core", Model: "Distribution", Path: "distributions", Family: Distributions,
-		Filters: append(s.distributionFilters(), s.typeFilters(Distributions)...), Ordering: distributionOrdering,
+		Filters: append(s.DistributionFilters(), s.typeFilters(Distributions)...), Ordering: DistributionOrdering,
 		Expand: func(ctx context.Context, _ db.Querier, list []*genericDistribution) error {
 			for _, d := range list {
 				s.expandDistribution(ctx, &d.Distribution, Serving{Publication: d.Publication, Version: d.Version})

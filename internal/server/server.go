@@ -22,6 +22,7 @@ import (
 	"granary/internal/db/schema"
 	"granary/internal/download"
 	"granary/internal/errs"
+	"granary/internal/guard"
 	"granary/internal/keyring"
 	"granary/internal/plugin"
 	"granary/internal/pulp"
@@ -67,6 +68,7 @@ type Server struct {
 	Tasks   *task.Queue
 	Repos   *repository.Service
 	Access  *access.Access
+	Guards  *guard.Service
 	HTTP    *api.API
 	Content *content.Server
 
@@ -243,8 +245,12 @@ func (s *Server) assemble(ctx context.Context) error {
 		UploadDir: set.ChunkedUploadDir, ContentOrigin: set.ContentOrigin, ContentPrefix: set.ContentPathPrefix, OrphanAge: set.OrphanProtectionTime,
 		UploadAge: set.UploadProtectionTime, Download: fetch,
 	})
-	serving := map[string]content.Serving{}
+	s.Guards = guard.New(guard.Config{
+		DB: s.DB, API: s.API, Repos: s.Repos, Access: s.Access, Log: s.Log, Now: s.Now, ContentOrigin: set.ContentOrigin, ContentPrefix: set.ContentPathPrefix,
+	})
+	serving := map[string]content.Serving{guard.ArtifactType: artifacts}
 	s.API.Add(s.Repos.Types()...)
+	s.API.Add(s.Guards.Types()...)
 	s.API.AddEndpoint(append(s.Repos.OrphanEndpoints(), s.Repos.RepairEndpoint(), s.Repos.ReclaimEndpoint())...)
 	s.Tasks.Register(s.Repos.Kinds()...)
 	s.Tasks.Register(s.API.Kinds()...)
@@ -260,6 +266,7 @@ func (s *Server) assemble(ctx context.Context) error {
 		for typ, how := range parts.Serving {
 			serving[typ] = how
 		}
+		s.Guards.Add(parts.Guards)
 	}
 	s.lines = telemetry.NewLines(s.AccessLog)
 	metrics := telemetry.NewMetrics(telemetry.MetricsConfig{
@@ -278,8 +285,26 @@ func (s *Server) assemble(ctx context.Context) error {
 		DB: s.DB, Blobs: s.Blobs, Log: s.Log, Now: s.Now, Prefix: set.ContentPathPrefix, Domains: set.DomainEnabled, HideGuarded: set.HideGuardedDistributions,
 		Cooldown: set.RemoteContentFetchFailureCooldown, CacheHeader: set.CacheEnabled, Types: serving,
 		Remote: s.Repos.Remote, Download: fetch, Save: s.Repos.SaveArtifact, Authenticate: s.Access.Anyone,
+		Guard: s.permit,
 	})
-	return nil
+	return s.Guards.Prepare(ctx)
+}
+
+// permit asks a content guard about a request for content.
+func (s *Server) permit(ctx context.Context, id pulp.ID, r *content.Request) error {
+	return s.Guards.Permit(ctx, id, &guard.Request{Request: r.Request, Domain: r.Domain, Path: r.Distribution.BasePath + "/" + r.Rel, User: r.User})
+}
+
+// artifacts serves artifacts by their ids.
+var artifacts = content.Serving{
+	Unlisted: true,
+	Handle: func(_ context.Context, r *content.Request) (*content.Answer, error) {
+		id := guard.Artifact(r.Rel, r.Distribution.Guard)
+		if id.IsZero() {
+			return nil, errs.E(errs.NotFound, "")
+		}
+		return &content.Answer{Artifact: id}, nil
+	},
 }
 
 // defaultDomain returns the domain that always exists, and makes it where it does not.

@@ -15,7 +15,7 @@ import (
 // siblings says so.
 var layers = [][]string{
 	{"internal/pulp", "internal/errs"},
-	{"internal/settings", "internal/keyring"},
+	{"internal/settings", "internal/keyring", "internal/jq"},
 	{"internal/db"},
 	{"internal/blob", "internal/content/notice", "internal/content/mediatype", "format"},
 	{"internal/download", "internal/task", "internal/storage"},
