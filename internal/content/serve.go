@@ -164,17 +164,11 @@ func (s *Server) serveSite(w http.ResponseWriter, r *http.Request, st *site, res
 		return err
 	}
 	key := pageKey{t.gen, rel}
-	if p, ok := s.pages.GetIfPresent(key); ok {
-		return s.sendPage(w, r, st, key, p)
-	}
-	p, e, err := s.page(ctx, st, t, key, req)
-	switch {
-	case err != nil:
+	if there, err := s.serveTarget(w, r, st, t, key, req); there || err != nil {
 		return err
-	case p != nil:
-		return s.sendPage(w, r, st, key, p)
-	case e != nil:
-		return s.sendRemote(w, r, st, key, e)
+	}
+	if st.Checkpoint {
+		return s.serveCheckpoint(w, r, st, t, key)
 	}
 	up, err := s.upstream(ctx, st, req)
 	switch {
@@ -189,9 +183,26 @@ func (s *Server) serveSite(w http.ResponseWriter, r *http.Request, st *site, res
 	return errNotFound
 }
 
+// serveTarget answers with what a target has at a path. there is false where that is nothing.
+func (s *Server) serveTarget(w http.ResponseWriter, r *http.Request, st *site, t *target, key pageKey, req *Request) (there bool, err error) {
+	if p, ok := s.pages.GetIfPresent(key); ok {
+		return true, s.sendPage(w, r, st, key, p)
+	}
+	p, e, err := s.page(r.Context(), st, t, key, req)
+	switch {
+	case err != nil:
+		return false, err
+	case p != nil:
+		return true, s.sendPage(w, r, st, key, p)
+	case e != nil:
+		return true, s.sendRemote(w, r, st, key, e)
+	}
+	return false, nil
+}
+
 // page finds what a path has. It is one of: a page, an entry of a file that is not stored, or nothing.
 func (s *Server) page(ctx context.Context, st *site, t *target, key pageKey, req *Request) (*page, *Entry, error) {
-	if st.serving.Handle != nil {
+	if st.serving.Handle != nil && !t.dated() {
 		a, err := st.serving.Handle(ctx, req)
 		if err != nil {
 			return nil, nil, err
@@ -200,7 +211,7 @@ func (s *Server) page(ctx context.Context, st *site, t *target, key pageKey, req
 			return s.answer(ctx, st, key, a)
 		}
 	}
-	if st.Checkpoint || t.nothing() && st.serving.Listing == nil {
+	if st.Checkpoint && !t.dated() || t.nothing() && st.serving.Listing == nil {
 		return nil, nil, nil
 	}
 	if _, ok := s.missing.GetIfPresent(key); ok {
@@ -262,7 +273,7 @@ func (s *Server) filePage(ctx context.Context, st *site, t *target, key pageKey)
 	if err != nil {
 		return nil, nil, err
 	}
-	if !is && st.serving.Listing != nil {
+	if !is && st.serving.Listing != nil && !t.dated() {
 		names, err := st.serving.Listing(ctx, &st.Distribution, dir)
 		if err != nil {
 			return nil, nil, err
@@ -306,7 +317,7 @@ func (s *Server) directoryPage(ctx context.Context, st *site, t *target, key pag
 			return nil, nil, err
 		}
 	}
-	if st.serving.Listing != nil {
+	if st.serving.Listing != nil && !t.dated() {
 		names, err := st.serving.Listing(ctx, &st.Distribution, key.rel)
 		if err != nil {
 			return nil, nil, err
@@ -317,7 +328,7 @@ func (s *Server) directoryPage(ctx context.Context, st *site, t *target, key pag
 		s.missing.Set(key, struct{}{})
 		return nil, nil, nil
 	}
-	title := s.base(st.domain) + st.BasePath + "/" + key.rel
+	title := s.base(st.domain) + st.BasePath + "/" + t.folder + key.rel
 	p := &page{status: http.StatusOK, header: htmlHeader, body: listing(title, true, items)}
 	s.keep(key, p)
 	return p, nil, nil

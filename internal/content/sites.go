@@ -47,6 +47,9 @@ type target struct {
 	Served
 	gen              uint64 // of the pages that were made from it
 	changes, flushes uint64 // the site's, when it was found out
+
+	checkpoints []*checkpoint // of a site that serves these, the oldest first
+	folder      string        // of a checkpoint: the part of the path that names it, with its slash
 }
 
 // sites holds all distributions. It is brought up to date by the first request after a change.
@@ -363,6 +366,9 @@ func (s *Server) targetOf(ctx context.Context, st *site) (_ *target, err error) 
 	old := st.target.Load()
 	if old != nil && old.changes == t.changes {
 		return old, nil
+	}
+	if st.Checkpoint {
+		return t, s.findCheckpoints(ctx, st, t, old)
 	}
 	if t.Served, err = served(ctx, s.DB, &st.Distribution, st.serving.FromPublication); err != nil {
 		return nil, err
