@@ -1,6 +1,8 @@
 #!/bin/sh
 # Runs the reference's own API tests against a fresh server: test/conformance/run.sh SHARED SUITE...
 # SHARED is the folder with the suites. A test that fails must be in testdata/conformance/SUITE.missing, with its reason.
+# DOMAINS=1 runs them with domains on; what fails then beside those is in SUITE.domains.missing.
+# DATABASE=postgres://USER:PASSWORD@HOST:PORT/NAME runs the server on a new database of that PostgreSQL server.
 set -eu
 cd "$(dirname "$0")/../.."
 shared="$1"; shift
@@ -17,24 +19,42 @@ ALLOWED_CONTENT_CHECKSUMS = ["md5", "sha1", "sha224", "sha256", "sha384", "sha51
 ALLOWED_IMPORT_PATHS = ALLOWED_EXPORT_PATHS = ["/tmp"]
 CACHE_ENABLED = True
 PY
+if [ -n "${DOMAINS:-}" ]; then echo "DOMAIN_ENABLED = True" >>"$work/settings.py"; fi
+database=""
+drop() { [ -z "$database" ] || psql -q "$DATABASE" -c "DROP DATABASE $database WITH (FORCE)" || true; }
+if [ -n "${DATABASE:-}" ]; then
+  database="granary_conformance_$port"
+  drop 2>/dev/null
+  psql -q "$DATABASE" -c "CREATE DATABASE $database"
+  python3 - "$DATABASE" "$database" >>"$work/settings.py" <<'PY'
+import sys, urllib.parse as u
+at, name = u.urlsplit(sys.argv[1]), sys.argv[2]
+parts = {"ENGINE": "django.db.backends.postgresql", "NAME": name, "HOST": at.hostname or "", "PORT": at.port or 5432, "USER": u.unquote(at.username or ""), "PASSWORD": u.unquote(at.password or "")}
+print("DATABASES =", {"default": parts})
+PY
+fi
 export GRANARY_DATA="$work/data" GRANARY_TEST_TASKS=true PULP_DEFAULT_ADMIN_PASSWORD=password PULP_SETTINGS="$work/settings.py" PULP_WORKERS=4
+[ -z "$database" ] || bin/granary migrate >"$work/migrate.log" 2>&1 || { cat "$work/migrate.log"; exit 1; }
 bin/granary server --listen "127.0.0.1:$port" >"$work/log" 2>&1 &
 server=$!
-trap 'kill $server 2>/dev/null || true; wait $server 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'kill $server 2>/dev/null || true; wait $server 2>/dev/null || true; drop; rm -rf "$work"' EXIT
 bin/granary ready --url "$url" --wait 30s
 mkdir "$work/bin"
 printf '#!/bin/sh\nexport GRANARY_DATA="%s" PULP_SETTINGS="%s"\nexec "%s/bin/granary" manager "$@"\n' "$GRANARY_DATA" "$PULP_SETTINGS" "$PWD" >"$work/bin/pulpcore-manager"
 chmod +x "$work/bin/pulpcore-manager"
 status=0
+[ -z "${DOMAINS:-}" ] || CONFORMANCE_ARGS="--domains ${CONFORMANCE_ARGS:-}"
 for suite; do
   env -u PULP_SETTINGS -u GRANARY_DATA "$shared/conformance/run" "$suite" --url "$url" --manager "$work/bin" --media "$work/data/media" ${CONFORMANCE_ARGS:-} >"$work/$suite.out" 2>&1 || true
   grep '^conformance ' "$work/$suite.out" || { tail -50 "$work/$suite.out"; status=1; }
   sed -n 's/^  \(failed\|skipped\|not run\) *\([a-z_]*\..*::.*\)$/\2/p' "$work/$suite.out" | sort >"$work/$suite.failed"
-  sed 's/[[:space:]]*#.*//' "testdata/conformance/$suite.missing" | sort >"$work/$suite.known"
+  for list in "$suite.missing" ${DOMAINS:+"$suite.domains.missing"}; do
+    [ ! -f "testdata/conformance/$list" ] || sed 's/[[:space:]]*#.*//' "testdata/conformance/$list"
+  done | sort -u >"$work/$suite.known"
   comm -23 "$work/$suite.failed" "$work/$suite.known" >"$work/$suite.new"
   if [ -s "$work/$suite.new" ]; then
     tail -200 "$work/$suite.out"
-    echo "conformance $suite: these fail, and testdata/conformance/$suite.missing does not say why:"
+    echo "conformance $suite: these fail, and testdata/conformance/$suite${DOMAINS:+.domains}.missing does not say why:"
     cat "$work/$suite.new"
     status=1
   fi
