@@ -137,7 +137,7 @@ func (m *move) copyAll(ctx context.Context, since pulp.Time, done func()) error 
 		list, err := db.All(ctx, m.DB, func(rows *sql.Rows) (f artifactFile, err error) {
 			err = rows.Scan(&f.id, &f.sha, &f.size)
 			return f, err
-		}, "SELECT id, sha256, size FROM core_artifact WHERE domain = ? AND created >= ? AND id > ? ORDER BY id LIMIT 200", m.domain.ID, since, last[:])
+		}, "SELECT id, sha256, size FROM core_artifact WHERE domain = ? AND created >= ? AND id > ? ORDER BY id LIMIT 200", m.domain.ID, int64(since), last[:])
 		if err != nil || len(list) == 0 {
 			return err
 		}

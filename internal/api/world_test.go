@@ -123,6 +123,7 @@ func newWorld(t testing.TB, d *db.DB, environ ...string) *world {
 	w.engine.AddEndpoint(&rest.Endpoint{App: "core", Path: "test/slow/", Hidden: true, Actions: []rest.Action{{Handle: slow}}})
 	w.tasks.Register(repos.Kinds()...)
 	w.tasks.Register(w.engine.Kinds()...)
+	w.tasks.Register(w.api.Kinds()...)
 	w.tasks.Register(w.kinds()...)
 
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
