@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"granary/internal/db"
@@ -45,8 +46,19 @@ type Access struct {
 	rules       rules
 	credentials *credentials
 	known       policies
-	conditions  map[string]Condition
-	scopes      map[string]Scope
+	catalogue   struct {
+		once  sync.Once
+		known map[string]string // permissions, with the label of the objects that they are about
+	}
+	users      rest.Typed[User]
+	groups     rest.Typed[Group]
+	members    rest.Typed[GroupUser]
+	roles      rest.Typed[Role]
+	userRoles  rest.Typed[UserRole]
+	groupRoles rest.Typed[GroupRole]
+	records    rest.Typed[Record]
+	conditions map[string]Condition
+	scopes     map[string]Scope
 }
 
 // New returns an Access.
@@ -67,7 +79,19 @@ func New(c Config) *Access {
 		maps.Copy(a.conditions, r.Conditions)
 		maps.Copy(a.scopes, r.Scopes)
 	}
+	a.users = a.defineUsers()
+	a.groups = a.defineGroups()
+	a.members = a.defineMembers()
+	a.roles = a.defineRoles()
+	a.userRoles = a.defineUserRoles()
+	a.groupRoles = a.defineGroupRoles()
+	a.records = a.defineRecords()
 	return a
+}
+
+// Types returns the resources of this package.
+func (a *Access) Types() []*rest.Type {
+	return []*rest.Type{a.users.Type, a.userRoles.Type, a.groups.Type, a.members.Type, a.groupRoles.Type, a.roles.Type, a.records.Type}
 }
 
 var _ rest.Authoriser = (*Access)(nil)

@@ -19,8 +19,9 @@ import (
 type Rules struct {
 	Policies map[string]PolicyRule `json:"policies"` // by viewset
 	Roles    map[string]RoleRule   `json:"roles"`    // by name
-	// Permissions are those that no role has and no type implies.
-	Permissions []string `json:"permissions"`
+	// Permissions are those that no type implies and no role has, or whose names do not tell which model they are about: by name,
+	// the model's label.
+	Permissions map[string]string `json:"permissions"`
 
 	Conditions map[string]Condition `json:"-"` // functions that only these policies name
 	Scopes     map[string]Scope     `json:"-"`
@@ -132,7 +133,7 @@ func (a *Access) preparePolicies(ctx context.Context, tx *db.Tx) error {
 		err := rows.Scan(&name, &s.parts[0], &s.parts[1], &s.parts[2], &s.customized)
 		have[name] = s
 		return err
-	}, "SELECT viewset_name, statements, creation_hooks, queryset_scoping, customized FROM core_accesspolicy")
+	}, "SELECT viewset_name, statements, coalesce(creation_hooks, 'null'), coalesce(queryset_scoping, 'null'), customized FROM core_accesspolicy")
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ type policy struct {
 type statement struct {
 	Action     words `json:"action"`
 	Principal  words `json:"principal"`
-	Effect     string
+	Effect     words `json:"effect"`
 	Condition  words `json:"condition"`            // all must hold
 	Expression words `json:"condition_expression"` // all must hold
 }
@@ -40,22 +40,42 @@ type rule struct {
 	Parameters map[string]any `json:"parameters"`
 }
 
+// UnmarshalJSON reads a rule. What is no name and no object names nothing.
+func (r *rule) UnmarshalJSON(b []byte) error {
+	var given struct {
+		Function   any `json:"function"`
+		Parameters any `json:"parameters"`
+	}
+	err := json.Unmarshal(b, &given)
+	r.Parameters, _ = given.Parameters.(map[string]any)
+	if given.Function != nil {
+		r.Function = fmt.Sprint(given.Function)
+	}
+	return err
+}
+
 // words is a list of strings; one may stand alone.
 type words []string
 
-// UnmarshalJSON reads a string or a list of strings. Anything else is no word, so that a policy in which an administrator wrote something
-// else refuses rather than fails.
+// UnmarshalJSON reads a string or a list of strings. Anything else becomes a word that means nothing, so that a policy in which an
+// administrator wrote something else refuses rather than fails.
 func (w *words) UnmarshalJSON(b []byte) error {
-	var one string
-	if json.Unmarshal(b, &one) == nil {
-		*w = words{one}
-		return nil
+	var v any
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
 	}
-	var list []any
-	_ = json.Unmarshal(b, &list)
-	*w = make(words, len(list))
-	for i, v := range list {
-		(*w)[i] = fmt.Sprint(v)
+	switch v := v.(type) {
+	case nil:
+		*w = nil
+	case string:
+		*w = words{v}
+	case []any:
+		*w = make(words, len(v))
+		for i, s := range v {
+			(*w)[i] = fmt.Sprint(s)
+		}
+	default:
+		*w = words{fmt.Sprint(v)}
 	}
 	return nil
 }
@@ -157,7 +177,7 @@ func (a *Access) permits(ctx context.Context, r *rest.Request, user *pulp.User, 
 	e := &evaluation{Access: a, request: r, user: user}
 	allowed := false
 	for _, s := range p.statements {
-		deny := s.Effect != "allow"
+		deny := !slices.Equal(s.Effect, words{"allow"})
 		if allowed && !deny || !s.about(r) {
 			continue
 		}

@@ -1,5 +1,5 @@
 // Package api is the HTTP side of the REST API: the frame of every request, from the correlation id to the domain, and those
-// resources and endpoints that belong to no other part: tasks, workers, users, domains, status, login, documents.
+// resources and endpoints that belong to no other part: tasks, workers, domains, status, login, documents.
 // Start with [API.Handler].
 package api
 
@@ -55,7 +55,6 @@ type API struct {
 	groups    rest.Typed[TaskGroup]
 	workers   rest.Typed[Worker]
 	schedules rest.Typed[TaskSchedule]
-	users     rest.Typed[User]
 	domains   rest.Typed[Domain]
 }
 
@@ -69,14 +68,13 @@ func New(c Config) *API {
 	a.groups = a.defineTaskGroups()
 	a.workers = a.defineWorkers()
 	a.schedules = a.defineTaskSchedules()
-	a.users = a.defineUsers()
 	a.domains = a.defineDomains()
 	return a
 }
 
 // Types returns the resources of this package.
 func (a *API) Types() []*rest.Type {
-	return []*rest.Type{a.tasks.Type, a.groups.Type, a.schedules.Type, a.workers.Type, a.users.Type, a.domains.Type}
+	return []*rest.Type{a.tasks.Type, a.groups.Type, a.schedules.Type, a.workers.Type, a.domains.Type}
 }
 
 // Kinds returns the tasks of this package; those of its resources are the engine's general ones.

@@ -3,8 +3,8 @@ package api
 import (
 	"context"
 	"net/http"
-	"strconv"
 
+	"granary/internal/access"
 	"granary/internal/pulp"
 	"granary/internal/rest"
 )
@@ -30,7 +30,7 @@ func (a *API) loginEndpoint() *rest.Endpoint {
 
 func whoIs(ctx context.Context) login {
 	u := pulp.CallOf(ctx).User
-	ref := pulp.Ref{Type: userLabel, Key: strconv.FormatInt(u.ID, 10)}
+	ref := access.UserRef(u.ID)
 	return login{ref, ref.PRN(), u.Name}
 }
 

@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"strings"
 
+	"granary/internal/access"
 	"granary/internal/db"
 	"granary/internal/errs"
 	"granary/internal/pulp"
@@ -88,7 +88,7 @@ func (a *API) defineTasks() rest.Typed[Task] {
 		filters = append(filters, whereReserved(f[0], f[1], false), whereReserved(f[0]+"__in", f[1], true))
 	}
 	return rest.Define(rest.Resource[Task]{
-		App: "core", Model: "Task", Path: "tasks", Table: "core_task",
+		App: "core", Model: "Task", Path: "tasks", Table: "core_task", Roles: true,
 		Filters: filters,
 		Ordering: []string{
 			"deferred", "enc_args", "enc_kwargs", "error", "finished_at", "immediate", "logging_cid", "name", "pk", "profile_options", "pulp_created", "pulp_id", "pulp_last_updated",
@@ -126,7 +126,7 @@ func (a *API) expandTasks(ctx context.Context, q db.Querier, list []*Task) error
 	var made []pulp.Ref
 	for _, t := range list {
 		if t.User != nil {
-			t.CreatedBy = pulp.Ref{Type: userLabel, Key: strconv.FormatInt(*t.User, 10)}
+			t.CreatedBy = access.UserRef(*t.User)
 		}
 		f := byID[t.ID]
 		if f == nil { // deleted meanwhile

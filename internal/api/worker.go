@@ -73,7 +73,7 @@ type TaskSchedule struct {
 
 func (a *API) defineTaskSchedules() rest.Typed[TaskSchedule] {
 	return rest.Define(rest.Resource[TaskSchedule]{
-		App: "core", Model: "TaskSchedule", Path: "task-schedules", Table: "core_taskschedule", Global: true,
+		App: "core", Model: "TaskSchedule", Path: "task-schedules", Table: "core_taskschedule", Global: true, Roles: true,
 		Filters:  append(rest.Text("name", "m.name", "contains"), rest.Text("task_name", "m.task_name", "contains")...),
 		Ordering: []string{"dispatch_interval", "name", "next_dispatch", "pk", "pulp_created", "pulp_id", "pulp_last_updated", "task_name"},
 		OrderBy:  map[string]string{"dispatch_interval": "m.dispatch_interval"},

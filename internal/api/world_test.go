@@ -110,6 +110,7 @@ func newWorld(t testing.TB, d *db.DB, environ ...string) *world {
 	repos := repository.New(repository.Config{
 		DB: d, API: w.engine, Tasks: w.tasks, Blobs: stores, Log: log, Now: time.Now, Allowed: pulp.Algorithms[:], UploadDir: "upload", ContentPrefix: set.ContentPathPrefix,
 	})
+	w.engine.Add(w.access.Types()...)
 	w.engine.Add(repos.Types()...)
 	lines := telemetry.NewLines(w.sink)
 	w.api = api.New(api.Config{

@@ -34,7 +34,7 @@ var contentOrdering = []string{"pk", "pulp_created", "pulp_id", "pulp_labels", "
 
 // DefineContent completes the declaration of a type of content: family, table, filters, ordering.
 func DefineContent[T any](s *Service, r rest.Resource[T], ct ContentType) (rest.Typed[T], *ContentType) {
-	r.Family, r.Table = Contents, ct.Table
+	r.Family, r.Table, r.LabelPermission = Contents, ct.Table, "core.manage_content_labels"
 	r.Filters = append(r.Filters, s.contentFilters()...)
 	r.Ordering = append(slices.Clone(r.Ordering), contentOrdering...)
 	t := rest.Define(r)

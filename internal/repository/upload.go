@@ -49,7 +49,7 @@ const (
 
 func (s *Service) defineUploads() rest.Typed[Upload] {
 	return rest.Define(rest.Resource[Upload]{
-		App: "core", Model: "Upload", Path: "uploads", Table: "core_upload",
+		App: "core", Model: "Upload", Path: "uploads", Table: "core_upload", Roles: true,
 		Create: rest.Now, Delete: rest.Now, DetailSchema: "UploadDetail",
 		Checks: map[string]func(*Upload) []string{"size": func(u *Upload) []string {
 			if u.Size < 0 {

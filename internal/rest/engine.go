@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -38,6 +39,8 @@ type Authoriser interface {
 	Allow(ctx context.Context, r *Request) error
 	// Visible is the condition on those objects of the type that the caller sees; m is the (master) table.
 	Visible(ctx context.Context, t *Type) (Cond, error)
+	// May says whether the context's caller has a permission, as "core.manage_content_labels", in general or in the domain.
+	May(ctx context.Context, permission string) (bool, error)
 	// Created is called in the transaction that makes an object: for the roles on it.
 	Created(ctx context.Context, tx *db.Tx, t *Type, object pulp.Ref) error
 	// Deleted is called in the transaction that deletes an object.
@@ -80,6 +83,11 @@ func New(c Config) *Engine {
 		families: map[string]*Family{}, members: map[string]map[string]*Type{}, byLabel: map[string]*Type{}, byPath: map[string]*Type{},
 		nested: map[*Type]map[string]*Type{}, nestedLabels: map[string]*Family{}, mux: http.NewServeMux(), routes: map[string]*route{},
 	}
+}
+
+// May says whether the context's caller has a permission in general or in the domain.
+func (e *Engine) May(ctx context.Context, permission string) (bool, error) {
+	return e.auth.May(ctx, permission)
 }
 
 // DB returns the database.
@@ -227,6 +235,9 @@ func (t *Type) Viewset() string {
 	return t.Parent.Viewset() + "/" + t.Path
 }
 
+// HasRoles says whether roles can be given on single objects of the type.
+func (t *Type) HasRoles() bool { return t.roles }
+
 // IntKey says whether the keys are integers.
 func (t *Type) IntKey() bool { return t.intKey() }
 
@@ -235,6 +246,12 @@ func (t *Type) Global() bool { return t.global }
 
 // Generic says whether the type lists a whole family's objects.
 func (t *Type) Generic() bool { return t.family != nil && t.PulpType == "" && t.Parent == nil }
+
+// ParentKey returns the request's key of a nested URL's parent whose keys are integers.
+func (r *Request) ParentKey() int64 {
+	n, _ := strconv.ParseInt(r.Parent, 10, 64)
+	return n
+}
 
 // Engine returns the engine that the type was added to.
 func (t *Type) Engine() *Engine { return t.engine }
@@ -276,7 +293,7 @@ type Action struct {
 	Deprecated bool
 
 	Request       any    // a struct with api tags; nil for none
-	RequestSchema string // its name in the document; the struct's where empty
+	RequestSchema string // its name in the document; the struct's where empty. The type's own name stands for the type's fields there
 	Response      any    // a struct with api tags; nil for none
 	ResponseName  string // the answer's schema: a type's, or the name under which the own type's objects or Response are described
 	Task, Group   bool   // answers 202 with a task, with a task group

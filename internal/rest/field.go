@@ -269,6 +269,9 @@ func defaultOf(f *Field, s string) any {
 		n, _ := strconv.ParseInt(s, 10, 64)
 		return n
 	case Strings:
+		if s == "" {
+			return []string{}
+		}
 		return strings.Split(s, "|")
 	default:
 		return s

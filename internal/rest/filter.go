@@ -46,6 +46,7 @@ type Param struct {
 	Enum   []string
 	EnumOf string // a family: its types are the choices
 	Array  bool   // a comma-separated list
+	Repeat bool   // the parameter is given once for each of the list's items
 }
 
 // A Set is a selection of objects that a table has as rows: lists join the table, in its order, instead of looking for each object
@@ -71,6 +72,7 @@ type Filter struct {
 	Name  string
 	Param Param
 	Empty bool // an empty value is not "no filter"
+	Any   bool // may be given several times: what fits any of the values is wanted
 	// Where makes the condition. Its errors say what is wrong with the value: errs.Field with the filter's
 	// name for a value of the wrong type, errs.List for references.
 	Where func(ctx context.Context, f *Filtering, value string) (Cond, error)
@@ -551,19 +553,33 @@ func (t *Type) whereOf(ctx context.Context, q db.Querier, query map[string][]str
 		if filter == nil {
 			continue
 		}
-		v := query[name][len(query[name])-1]
-		if v == "" && !filter.Empty {
+		values := query[name]
+		if !filter.Any {
+			values = values[len(values)-1:]
+		}
+		if !filter.Empty {
+			values = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return v == "" })
+		}
+		if len(values) == 0 {
 			continue
 		}
-		if strings.ContainsRune(v, 0) {
+		if slices.ContainsFunc(values, func(v string) bool { return strings.ContainsRune(v, 0) }) {
 			fields[name] = []string{msgNUL}
 			continue
 		}
 		var c Cond
 		if filter.Set != nil && set == nil {
-			set, err = filter.Set(ctx, f, v)
+			set, err = filter.Set(ctx, f, values[0])
 		} else {
-			c, err = filter.condition(ctx, f, v)
+			alternatives := make([]Cond, len(values))
+			for i, v := range values {
+				if alternatives[i], err = filter.condition(ctx, f, v); err != nil {
+					break
+				}
+			}
+			if c = alternatives[0]; len(values) > 1 {
+				c = Or(alternatives...)
+			}
 		}
 		if e, ok := err.(*errs.Error); ok && e.Fields != nil { //nolint:errorlint // made right there
 			maps.Copy(fields, e.Fields)

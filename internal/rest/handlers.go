@@ -352,6 +352,9 @@ func (t *Type) update(why purpose) func(ctx context.Context, r *Request) (*Respo
 		if err == nil {
 			err = t.complete(ctx, t.engine.db, old)
 		}
+		if err == nil && t.mayChange != nil {
+			err = t.mayChange(ctx, t.engine.db, old)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -81,7 +81,22 @@ func (t *Type) parse(ctx context.Context, q db.Querier, doc *Document, old refle
 	if err := p.finish(t.lax, t.Fields); err != nil {
 		return fresh, nil, err
 	}
-	return fresh, p.set, p.domains(ctx)
+	if err := p.domains(ctx); err != nil {
+		return fresh, nil, err
+	}
+	return fresh, p.set, t.mayLabel(ctx, fresh, why)
+}
+
+// mayLabel refuses a new object's labels where the caller may not give any.
+func (t *Type) mayLabel(ctx context.Context, fresh reflect.Value, why purpose) error {
+	if t.labelling == "" || why != creating || t.labels.value(fresh.Elem()).Len() == 0 {
+		return nil
+	}
+	ok, err := t.engine.auth.May(ctx, t.labelling)
+	if err == nil && !ok {
+		err = errs.List("pulp_labels cannot be specified by users who do not have the core.manage_labels permission.")
+	}
+	return err
 }
 
 // unique checks the fields of which there may be only one in the domain.

@@ -165,27 +165,48 @@ func (e *Engine) parseRef(c *pulp.Call, s string) (reference, string) {
 		}
 		return reference{typ: t, family: t.family, key: r.Key}, checkKey(r.Key)
 	}
-	path := s
-	if _, rest, ok := strings.Cut(path, "://"); ok {
-		i := strings.IndexByte(rest, '/')
-		if i < 0 {
-			return reference{}, noMatch
-		}
-		path = rest[i:]
-	}
-	for _, root := range []string{c.Root, e.apiRoot} {
-		if rest, ok := strings.CutPrefix(path, root); ok {
-			if e.domains {
-				if _, rest, ok = strings.Cut(rest, "/"); !ok {
-					continue
-				}
-			}
-			if rest, ok = strings.CutPrefix(rest, "api/v3/"); ok {
-				return e.parsePath(rest)
-			}
-		}
+	if path, ok := e.below(c, s); ok {
+		return e.parsePath(path)
 	}
 	return reference{}, noMatch
+}
+
+// below returns what follows the API root in a path or a URL.
+func (e *Engine) below(c *pulp.Call, s string) (path string, ok bool) {
+	if _, rest, absolute := strings.Cut(s, "://"); absolute {
+		i := strings.IndexByte(rest, '/')
+		if i < 0 {
+			return "", false
+		}
+		s = rest[i:]
+	}
+	for _, root := range []string{c.Root, e.apiRoot} {
+		rest, ok := strings.CutPrefix(s, root)
+		if ok && e.domains {
+			_, rest, ok = strings.Cut(rest, "/")
+		}
+		if !ok {
+			continue
+		}
+		if rest, ok = strings.CutPrefix(rest, "api/v3/"); ok {
+			return rest, true
+		}
+	}
+	return "", false
+}
+
+// TypeOfURL returns the type whose list, or whose object, is at a URL or path; nil where there is neither.
+func (e *Engine) TypeOfURL(ctx context.Context, s string) *Type {
+	c := pulp.CallOf(ctx)
+	path, ok := e.below(c, s)
+	if !ok {
+		return nil
+	}
+	if t := e.byPath[strings.TrimSuffix(path, "/")]; t != nil {
+		return t
+	}
+	r, _ := e.parsePath(path)
+	return r.typ
 }
 
 // parsePath reads what follows the API root in an href.
@@ -211,7 +232,11 @@ func (e *Engine) parsePath(path string) (reference, string) {
 			return reference{typ: t, family: t.family, key: key}, checkKey(key)
 		}
 		if child := e.nested[t][parts[n+1]]; child != nil && n+3 == len(parts) {
-			if msg := checkKey(key); msg != "" {
+			if t.intKey() {
+				if _, err := strconv.ParseInt(key, 10, 64); err != nil {
+					return reference{}, noMatch
+				}
+			} else if msg := checkKey(key); msg != "" {
 				return reference{}, msg
 			}
 			return reference{typ: child, family: child.family, key: parts[n+2], parent: key}, ""
@@ -309,7 +334,9 @@ func (e *Engine) lookup(ctx context.Context, q db.Querier, r reference) (Found, 
 	switch {
 	case t.Parent != nil:
 		from += " JOIN " + t.Parent.mainTable() + " p ON p.id = m." + t.parentCol
-		domain = "p.domain"
+		if domain = "p.domain"; t.Parent.global {
+			domain = "NULL"
+		}
 		if t.Parent.PulpType != "" {
 			where += " AND p.pulp_type = ?"
 			args = append(args, t.Parent.PulpType)
@@ -361,8 +388,15 @@ func (t *Type) keyCondition(key, parent string) (string, []any) {
 	if parent == "" {
 		return "m." + t.keyCol + " = ?", []any{arg}
 	}
-	p, _ := pulp.ParseID(parent)
-	return "m." + t.keyCol + " = ? AND m." + t.parentCol + " = ?", []any{arg, p[:]}
+	var owner any
+	if t.Parent.intKey() {
+		n, _ := strconv.ParseInt(parent, 10, 64)
+		owner = n
+	} else {
+		id, _ := pulp.ParseID(parent)
+		owner = id[:]
+	}
+	return "m." + t.keyCol + " = ? AND m." + t.parentCol + " = ?", []any{arg, owner}
 }
 
 // A FoundMany is what references to objects of one family came to.

@@ -102,6 +102,8 @@ type Resource[T any] struct {
 	// Prepare does what takes too long for a transaction, as hashing a password. It runs in the request, after the checks, for
 	// changes that are made right there (mode Now). What it returns is applied to the object before it is written.
 	Prepare func(ctx context.Context, c *Change[T]) (func(v *T), error)
+	// CheckUpdate says what speaks against changing v at all. It runs in the request, before the body is read.
+	CheckUpdate func(ctx context.Context, q db.Querier, v *T) error
 	// CheckDelete says what speaks against deleting v. It runs in the request.
 	CheckDelete func(ctx context.Context, q db.Querier, v *T) error
 	// Deleting runs in the transaction, before the row goes.
@@ -117,6 +119,9 @@ type Resource[T any] struct {
 	CreateInTask func(ctx context.Context, j *task.Job, v *T) (result any, err error)
 	// CreateStatus is what OnCreate answers with, for the document; 202 with a task where 0.
 	CreateStatus int
+
+	// LabelPermission is what a caller must have to give labels to a new object; empty for nothing.
+	LabelPermission string
 
 	Actions []Action
 	// Roles says that roles can be given on single objects: there are list_roles, add_role, remove_role and my_permissions.
@@ -159,6 +164,7 @@ type Type struct {
 	keyCol     string
 	global     bool
 	roles      bool
+	labelling  string
 	where      string
 	order      string
 	orderBy    map[string]string
@@ -182,6 +188,7 @@ type Type struct {
 	check     func(ctx context.Context, q db.Querier, old, fresh reflect.Value, set map[string]bool) error
 	saved     func(ctx context.Context, tx *db.Tx, old, fresh reflect.Value, set map[string]bool) error
 	ahead     func(ctx context.Context, old, fresh reflect.Value, set map[string]bool) (func(reflect.Value), error)
+	mayChange func(ctx context.Context, q db.Querier, v reflect.Value) error
 	mayGo     func(ctx context.Context, q db.Querier, v reflect.Value) error
 	deleting  func(ctx context.Context, tx *db.Tx, v reflect.Value) error
 	expand    func(ctx context.Context, q db.Querier, list []reflect.Value) error
@@ -206,7 +213,7 @@ func Define[T any](r Resource[T]) Typed[T] {
 		Create: r.Create, Update: r.Update, Delete: r.Delete, NoList: r.NoList, NoRead: r.NoRead, Parent: r.Parent, Actions: r.Actions,
 		CreateStatus: r.CreateStatus, Name: r.Name, HrefName: r.HrefName, Tag: r.Tag, Ops: r.Ops, RequestSchema: r.RequestSchema, DetailSchema: r.DetailSchema,
 		Ordering: r.Ordering, Fields: fieldsOf(model, master),
-		model: model, family: r.Family, table: r.Table, parentCol: r.ParentCol, keyCol: r.KeyCol, global: r.Global, roles: r.Roles, where: r.Where, order: r.Order,
+		model: model, family: r.Family, table: r.Table, parentCol: r.ParentCol, keyCol: r.KeyCol, global: r.Global, roles: r.Roles, labelling: r.LabelPermission, where: r.Where, order: r.Order,
 		orderBy: r.OrderBy, lax: r.LaxFields, whole: r.Whole, deleteTask: r.DeleteTask, byName: map[string]*Field{}, filters: map[string]*Filter{},
 		checks: map[string]func(reflect.Value) []string{}, onCreate: r.OnCreate, scoped: r.Scope,
 	}
@@ -322,6 +329,9 @@ func bind[T any](t *Type, r Resource[T]) {
 			}
 			return func(v reflect.Value) { apply(typed(v)) }, err
 		}
+	}
+	if r.CheckUpdate != nil {
+		t.mayChange = func(ctx context.Context, q db.Querier, v reflect.Value) error { return r.CheckUpdate(ctx, q, typed(v)) }
 	}
 	if r.CheckDelete != nil {
 		t.mayGo = func(ctx context.Context, q db.Querier, v reflect.Value) error { return r.CheckDelete(ctx, q, typed(v)) }

@@ -249,6 +249,7 @@ func (s *Server) assemble(ctx context.Context) error {
 		DB: s.DB, API: s.API, Repos: s.Repos, Access: s.Access, Log: s.Log, Now: s.Now, ContentOrigin: set.ContentOrigin, ContentPrefix: set.ContentPathPrefix,
 	})
 	serving := map[string]content.Serving{guard.ArtifactType: artifacts}
+	s.API.Add(s.Access.Types()...)
 	s.API.Add(s.Repos.Types()...)
 	s.API.Add(s.Guards.Types()...)
 	s.API.AddEndpoint(append(s.Repos.OrphanEndpoints(), s.Repos.RepairEndpoint(), s.Repos.ReclaimEndpoint())...)

@@ -69,13 +69,13 @@ func (p *file) defineContent() (rest.Typed[Content], *repository.ContentType) {
 
 func (p *file) defineRemotes() rest.Typed[Remote] {
 	return repository.DefineRemote(p.Repos, rest.Resource[Remote]{
-		App: "file", Model: "FileRemote", Path: "remotes/file/file", PulpType: pulpType,
+		App: "file", Model: "FileRemote", Path: "remotes/file/file", PulpType: pulpType, Roles: true,
 	}, func(r *Remote) *repository.Remote { return &r.Remote })
 }
 
 func (p *file) defineRepositories() (rest.Typed[Repository], *repository.RepositoryType) {
 	return repository.DefineRepository(p.Repos, rest.Resource[Repository]{
-		App: "file", Model: "FileRepository", Path: "repositories/file/file", PulpType: pulpType, Table: "file_repository",
+		App: "file", Model: "FileRepository", Path: "repositories/file/file", PulpType: pulpType, Table: "file_repository", Roles: true,
 		Checks:  map[string]func(*Repository) []string{"manifest": func(r *Repository) []string { return checkManifest(r.Manifest) }},
 		Actions: []rest.Action{{Name: "sync", Request: repository.SyncInput{}, RequestSchema: "RepositorySyncURL", Task: true, Handle: p.sync}},
 	}, func(r *Repository) *repository.Repository { return &r.Repository }, repository.RepositoryType{
@@ -85,7 +85,7 @@ func (p *file) defineRepositories() (rest.Typed[Repository], *repository.Reposit
 
 func (p *file) definePublications() rest.Typed[Publication] {
 	return repository.DefinePublication(p.Repos, rest.Resource[Publication]{
-		App: "file", Model: "FilePublication", Path: "publications/file/file", PulpType: pulpType, Table: "file_publication",
+		App: "file", Model: "FilePublication", Path: "publications/file/file", PulpType: pulpType, Table: "file_publication", Roles: true,
 		Checks: map[string]func(*Publication) []string{"manifest": func(v *Publication) []string { return checkManifest(v.Manifest) }},
 		Expand: func(ctx context.Context, q db.Querier, list []*Publication) error {
 			ids := make([]pulp.ID, len(list))
@@ -103,7 +103,7 @@ func (p *file) definePublications() rest.Typed[Publication] {
 
 func (p *file) defineDistributions() rest.Typed[Distribution] {
 	return repository.DefineDistribution(p.Repos, rest.Resource[Distribution]{
-		App: "file", Model: "FileDistribution", Path: "distributions/file/file", PulpType: pulpType,
+		App: "file", Model: "FileDistribution", Path: "distributions/file/file", PulpType: pulpType, Roles: true,
 	}, func(d *Distribution) *repository.Distribution { return &d.Distribution }, func(d *Distribution) repository.Serving {
 		return repository.Serving{Publication: d.Publication, Checkpoint: d.Checkpoint}
 	})
@@ -111,7 +111,7 @@ func (p *file) defineDistributions() rest.Typed[Distribution] {
 
 func (p *file) defineSources() rest.Typed[Source] {
 	return repository.DefineSource(p.Repos, rest.Resource[Source]{
-		App: "file", Model: "FileAlternateContentSource", Path: "acs/file/file", PulpType: pulpType,
+		App: "file", Model: "FileAlternateContentSource", Path: "acs/file/file", PulpType: pulpType, Roles: true,
 	}, func(s *Source) *repository.Source { return &s.Source }, pulpType, "file.fileremote", refreshSpec)
 }
 

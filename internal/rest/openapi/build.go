@@ -244,7 +244,11 @@ func (b *builder) action(at place, a *rest.Action, t *rest.Type) operation {
 		if method == "patch" {
 			why = patch
 		}
-		op.body = b.define(cmp.Or(a.RequestSchema, schemaName(a.Request)), why, rest.FieldsOf(a.Request))
+		fields := rest.FieldsOf(a.Request)
+		if t != nil && a.RequestSchema == t.Schema {
+			fields = t.Fields
+		}
+		op.body = b.define(cmp.Or(a.RequestSchema, schemaName(a.Request)), why, fields)
 	}
 	for _, h := range a.Headers {
 		op.params = append(op.params, param{name: h, in: "header", schema: str(), required: true})

@@ -13,7 +13,8 @@ type param struct {
 	schema   mapping
 	required bool
 	optional bool // says that it isn't required
-	commas   bool // its values are separated by commas
+	list     bool // it has several values, separated by commas
+	repeat   bool // or given one by one
 	domain   bool // stands for the domain
 }
 
@@ -44,7 +45,7 @@ func (b *builder) queryParam(name string, p rest.Param) param {
 		o.set("enum", list(choices...))
 	}
 	if p.Array {
-		return param{name: name, in: "query", schema: array(o), commas: true}
+		return param{name: name, in: "query", schema: array(o), list: true, repeat: p.Repeat}
 	}
 	return param{name: name, in: "query", schema: o}
 }
@@ -84,8 +85,8 @@ func describeParams(params []param, selects bool) []any {
 		case p.optional:
 			o.set("required", false)
 		}
-		if p.commas {
-			o.set("explode", false)
+		if p.list {
+			o.set("explode", p.repeat)
 			o.set("style", "form")
 		}
 		if p.domain {

@@ -240,6 +240,8 @@ func free(t reflect.Type) mapping {
 	switch {
 	case t.Kind() == reflect.Pointer:
 		return free(t.Elem())
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Map:
+		return array(free(t.Elem()))
 	case t == reflect.TypeFor[map[string]*string]():
 		return mapping{{"type", "object"}, {"additionalProperties", mapping{{"type", "string"}, {"nullable", true}}}}
 	case t.Kind() == reflect.Map && t.Elem().Kind() == reflect.Map:

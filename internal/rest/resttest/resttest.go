@@ -20,6 +20,9 @@ func (Anybody) Allow(context.Context, *rest.Request) error { return nil }
 // Visible hides nothing.
 func (Anybody) Visible(context.Context, *rest.Type) (rest.Cond, error) { return rest.Cond{}, nil }
 
+// May allows.
+func (Anybody) May(context.Context, string) (bool, error) { return true, nil }
+
 // Created gives no roles.
 func (Anybody) Created(context.Context, *db.Tx, *rest.Type, pulp.Ref) error { return nil }
 

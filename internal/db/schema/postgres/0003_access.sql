@@ -76,7 +76,7 @@ CREATE TABLE core_accesspolicy (
     updated bigint NOT NULL,
     viewset_name text COLLATE "C" NOT NULL UNIQUE,
     statements text COLLATE "C" NOT NULL,
-    creation_hooks text COLLATE "C" NOT NULL,
-    queryset_scoping text COLLATE "C" NOT NULL,
+    creation_hooks text COLLATE "C",
+    queryset_scoping text COLLATE "C",
     customized boolean NOT NULL DEFAULT false
 );

@@ -76,7 +76,7 @@ CREATE TABLE core_accesspolicy (
     updated INTEGER NOT NULL,
     viewset_name TEXT NOT NULL UNIQUE,
     statements TEXT NOT NULL,
-    creation_hooks TEXT NOT NULL,
-    queryset_scoping TEXT NOT NULL,
+    creation_hooks TEXT,
+    queryset_scoping TEXT,
     customized INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;

@@ -1,17 +1,21 @@
-package api
+package access
 
 import (
 	"context"
+	"database/sql"
+	"strconv"
 
-	"granary/internal/access"
 	"granary/internal/db"
 	"granary/internal/errs"
 	"granary/internal/pulp"
 	"granary/internal/rest"
 )
 
-// userLabel is that of users in PRNs.
-const userLabel = "auth.user"
+// UserLabel is that of users in PRNs.
+const UserLabel = "auth.user"
+
+// UserRef names a user.
+func UserRef(id int64) pulp.Ref { return pulp.Ref{Type: UserLabel, Key: strconv.FormatInt(id, 10)} }
 
 // A User is who can log in.
 type User struct {
@@ -38,13 +42,13 @@ type UserGroup struct {
 	PRN  string   `api:"prn,ro"`
 }
 
-func (a *API) defineUsers() rest.Typed[User] {
+func (a *Access) defineUsers() rest.Typed[User] {
 	filters := []rest.Filter{rest.Flag("is_active", "m.is_active"), rest.Flag("is_staff", "m.is_staff")}
 	for _, name := range []string{"username", "first_name", "last_name", "email"} {
 		filters = append(filters, rest.Text(name, "m."+name, "iexact", "in", "contains", "icontains")...)
 	}
 	return rest.Define(rest.Resource[User]{
-		App: "core", Model: "User", Label: userLabel, Path: "users", HrefName: "auth_user_href", Table: "auth_user",
+		App: "core", Model: "User", Label: UserLabel, Path: "users", HrefName: "auth_user_href", Table: "auth_user",
 		Create: rest.Now, Update: rest.Now, Delete: rest.Now, Global: true, LaxFields: true, Whole: true, Order: "m.id DESC",
 		Filters:  filters,
 		Ordering: []string{"date_joined", "email", "first_name", "id", "is_active", "is_staff", "is_superuser", "last_login", "last_name", "password", "pk", "username"},
@@ -53,7 +57,7 @@ func (a *API) defineUsers() rest.Typed[User] {
 			if !c.Set["password"] || c.New.Password == nil {
 				return nil
 			}
-			if problems := a.Access.CheckPassword(*c.New.Password); problems != nil {
+			if problems := a.CheckPassword(*c.New.Password); problems != nil {
 				return errs.Field(errs.NonField, problems...)
 			}
 			return nil
@@ -63,23 +67,39 @@ func (a *API) defineUsers() rest.Typed[User] {
 			if c.Old == nil || !c.Set["password"] {
 				return nil
 			}
-			return access.EndSessions(ctx, tx, c.New.ID)
+			return EndSessions(ctx, tx, c.New.ID)
 		},
-		Expand: func(_ context.Context, _ db.Querier, list []*User) error {
-			for _, u := range list {
-				u.Number = u.ID
-			}
-			return nil
-		},
+		Expand: expandUsers,
 	})
 }
 
+// expandUsers fills in the users' groups.
+func expandUsers(ctx context.Context, q db.Querier, list []*User) error {
+	byID := make(map[int64]*User, len(list))
+	ids := make([]int64, len(list))
+	for i, u := range list {
+		u.Number = u.ID
+		ids[i], byID[u.ID] = u.ID, u
+	}
+	marks, args := db.In(ids)
+	return db.Each(ctx, q, func(rows *sql.Rows) error {
+		var user, group int64
+		var name string
+		if err := rows.Scan(&user, &group, &name); err != nil {
+			return err
+		}
+		href := groupRef(group)
+		byID[user].Groups = append(byID[user].Groups, UserGroup{name, href, "prn:auth.group:" + href.Key}) // as Pulp does: another label
+		return nil
+	}, "SELECT u.user_id, g.id, g.name FROM auth_user_groups u JOIN core_group g ON g.id = u.group_id WHERE u.user_id IN "+marks+" ORDER BY g.id", args...)
+}
+
 // preparePassword hashes a new password. A user without one gets a hash that no password has.
-func (a *API) preparePassword(_ context.Context, c *rest.Change[User]) (func(*User), error) {
-	hash, changed := access.Unusable(), c.Old == nil || c.Set["password"]
+func (a *Access) preparePassword(_ context.Context, c *rest.Change[User]) (func(*User), error) {
+	hash, changed := Unusable(), c.Old == nil || c.Set["password"]
 	if c.Set["password"] && c.New.Password != nil {
 		var err error
-		if hash, err = a.Access.Hash(*c.New.Password); err != nil {
+		if hash, err = a.Hash(*c.New.Password); err != nil {
 			return nil, errs.Field("password", err.Error())
 		}
 	}
