@@ -25,6 +25,13 @@ type ObjectRoles struct {
 	Roles []NestedRole `api:"roles,req"`
 }
 
+// A listedRole is what list_roles tells of a role, in another order.
+type listedRole struct {
+	Role   string   `api:"role"`
+	Users  []string `api:"users"`
+	Groups []string `api:"groups"`
+}
+
 // MyPermissions are the caller's permissions on an object.
 type MyPermissions struct {
 	Permissions []string `api:"permissions,req,blank"`
@@ -51,7 +58,9 @@ func (a *Access) listRoles(ctx context.Context, r *rest.Request) (*rest.Response
 		return nil, err
 	}
 	column, key := keyOf(object)
-	out := ObjectRoles{Roles: []NestedRole{}}
+	var out struct {
+		Roles []listedRole `api:"roles"`
+	}
 	err = db.Each(ctx, a.DB, func(rows *sql.Rows) error {
 		var role, name string
 		var group bool
@@ -59,7 +68,7 @@ func (a *Access) listRoles(ctx context.Context, r *rest.Request) (*rest.Response
 			return err
 		}
 		if n := len(out.Roles); n == 0 || out.Roles[n-1].Role != role {
-			out.Roles = append(out.Roles, NestedRole{Role: role})
+			out.Roles = append(out.Roles, listedRole{Role: role})
 		}
 		last := &out.Roles[len(out.Roles)-1]
 		if group {
