@@ -50,6 +50,7 @@ func (b *builder) define(name string, why purpose, fields []*rest.Field) mapping
 	case response:
 		name = responseName(name)
 	}
+	fields = slices.DeleteFunc(slices.Clone(fields), func(f *rest.Field) bool { return f.Name == "-" })
 	if _, ok := b.schemas[name]; !ok {
 		b.schemas[name] = nil // now it may refer to itself
 		b.fields[name] = fields
@@ -62,8 +63,19 @@ func (b *builder) define(name string, why purpose, fields []*rest.Field) mapping
 
 // alike says whether two fields look the same to clients.
 func alike(x, y *rest.Field) bool {
-	return x.Name == y.Name && x.Kind == y.Kind && x.ReadOnly == y.ReadOnly && x.WriteOnly == y.WriteOnly && x.Required == y.Required &&
+	return x.Name == y.Name && look(x) == look(y) && x.ReadOnly == y.ReadOnly && x.WriteOnly == y.WriteOnly && x.Required == y.Required &&
 		x.Null == y.Null && reflect.DeepEqual(x.Default, y.Default) && x.Schema == y.Schema && slices.Equal(x.Choices, y.Choices)
+}
+
+// look is the kind that a field is described as: an object's own href and PRN look as those of others.
+func look(f *rest.Field) rest.Kind {
+	switch {
+	case f.Kind == rest.Key && f.Format == "uri":
+		return rest.Links
+	case f.Kind == rest.PRN:
+		return rest.String
+	}
+	return f.Kind
 }
 
 // structure describes a struct of the component with the given name.
