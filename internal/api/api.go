@@ -4,6 +4,7 @@
 package api
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"time"
@@ -39,6 +40,8 @@ type Config struct {
 	Settings   *settings.Settings
 	Components []Component // the core first
 	Document   *openapi.Document
+	// ArtifactURL makes a link to a stored artifact for whoever has it.
+	ArtifactURL func(ctx context.Context, artifact pulp.ID) (string, error)
 
 	Metrics   *telemetry.Metrics // nil: none
 	AccessLog *telemetry.Lines   // nil: none

@@ -101,8 +101,24 @@ func (a *API) begin(next http.Handler) http.Handler {
 		if a.frame.returnCID {
 			w.Header().Set(a.frame.cidHeader, cid)
 		}
-		next.ServeHTTP(w, r.WithContext(pulp.WithCall(r.Context(), &pulp.Call{CID: cid, Root: a.Settings.APIRoot, Origin: a.origin(r)})))
+		next.ServeHTTP(w, r.WithContext(pulp.WithCall(r.Context(), &pulp.Call{CID: cid, Root: a.Settings.APIRoot, Origin: a.origin(r), Diagnostics: diagnostics(r)})))
 	})
+}
+
+// maxDiagnostics is how many diagnoses of a task are noted.
+const maxDiagnostics = 10
+
+// diagnostics reads what a request wants to be measured of the tasks that it dispatches.
+func diagnostics(r *http.Request) []string {
+	var list []string
+	for _, line := range r.Header["X-Task-Diagnostics"] {
+		for name := range strings.SplitSeq(line, ",") {
+			if name = strings.TrimSpace(name); name != "" && len(name) <= 20 && len(list) < maxDiagnostics {
+				list = append(list, name)
+			}
+		}
+	}
+	return list
 }
 
 // isUUID says whether s is one of the forms in which Python reads a UUID: with dashes anywhere or nowhere, in braces, as a URN.

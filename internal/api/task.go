@@ -8,6 +8,7 @@ import (
 
 	"granary/internal/access"
 	"granary/internal/db"
+	"granary/internal/diagnose"
 	"granary/internal/errs"
 	"granary/internal/pulp"
 	"granary/internal/rest"
@@ -269,10 +270,21 @@ type profileArtifacts struct {
 	URLs map[string]string `api:"urls,req,format=uri"`
 }
 
-// profileArtifacts answers that a task has no profiles: none are taken.
+// profileArtifacts answers with links to what was measured of a task.
 func (a *API) profileArtifacts(ctx context.Context, r *rest.Request) (*rest.Response, error) {
-	if _, err := a.tasks.Object(ctx, r); err != nil {
+	t, err := a.tasks.Object(ctx, r)
+	if err != nil {
 		return nil, err
 	}
-	return a.Engine.JSON(ctx, http.StatusOK, profileArtifacts{map[string]string{}})
+	list, err := diagnose.Artifacts(ctx, a.DB, t.ID)
+	if err != nil {
+		return nil, err
+	}
+	urls := make(map[string]string, len(list))
+	for name, artifact := range list {
+		if urls[name], err = a.ArtifactURL(ctx, artifact); err != nil {
+			return nil, err
+		}
+	}
+	return a.Engine.JSON(ctx, http.StatusOK, profileArtifacts{urls})
 }

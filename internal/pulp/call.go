@@ -34,6 +34,8 @@ type Call struct {
 	Origin string // scheme and host as the client sees them, as "http://localhost:8080"; empty in tasks
 	Task   ID     // the running task, if this is one
 	Group  ID     // the running task's group
+
+	Diagnostics []string // what is to be measured of the tasks that this dispatches; not checked
 }
 
 type callKey struct{}

@@ -50,8 +50,7 @@ func (a *Artifact) digest(alg pulp.Algorithm) **string {
 }
 
 func (s *Service) defineArtifacts() rest.Typed[Artifact] {
-	filters := []rest.Filter{s.artifactVersionFilter(), s.orphanedFilter("NOT EXISTS (SELECT 1 FROM core_contentartifact ca WHERE ca.artifact = m.id)" +
-		" AND NOT EXISTS (SELECT 1 FROM core_publishedartifact pa WHERE pa.artifact = m.id)")}
+	filters := []rest.Filter{s.artifactVersionFilter(), s.orphanedFilter(orphanFile)}
 	for _, alg := range pulp.Algorithms {
 		filters = append(filters, rest.Text(string(alg), "m."+string(alg))...)
 	}

@@ -90,7 +90,8 @@ func (s *Service) orphanRefs(ctx context.Context, refs []string) ([]pulp.ID, err
 
 const (
 	orphanContent = "NOT EXISTS (SELECT 1 FROM core_repositorycontent rc WHERE rc.content = m.id)"
-	orphanFile    = "NOT EXISTS (SELECT 1 FROM core_contentartifact ca WHERE ca.artifact = m.id) AND NOT EXISTS (SELECT 1 FROM core_publishedartifact pa WHERE pa.artifact = m.id)"
+	orphanFile    = "NOT EXISTS (SELECT 1 FROM core_contentartifact ca WHERE ca.artifact = m.id) AND NOT EXISTS (SELECT 1 FROM core_publishedartifact pa WHERE pa.artifact = m.id)" +
+		" AND NOT EXISTS (SELECT 1 FROM core_profileartifact pr WHERE pr.artifact = m.id)"
 
 	orphanBatch = 200 // objects that are looked for at once
 	orphanFiles = 50  // files that are deleted while nobody can store them

@@ -20,6 +20,7 @@ import (
 	"granary/internal/content"
 	"granary/internal/db"
 	"granary/internal/db/schema"
+	"granary/internal/diagnose"
 	"granary/internal/download"
 	"granary/internal/errs"
 	"granary/internal/guard"
@@ -72,9 +73,10 @@ type Server struct {
 	HTTP    *api.API
 	Content *content.Server
 
-	home    blob.Store // the default domain's
-	lines   *telemetry.Lines
-	closers []func() error
+	home      blob.Store // the default domain's
+	diagnoses *diagnose.Service
+	lines     *telemetry.Lines
+	closers   []func() error
 }
 
 // ErrPending says that the database's tables are not up to date.
@@ -93,6 +95,7 @@ func Schemas(plugins []plugin.Plugin) []db.Schema {
 
 // Open opens the database, bringing its tables up to date where it may, and makes all parts. The caller closes the server.
 func Open(ctx context.Context, c Config) (_ *Server, err error) {
+	c.Log = slog.New(diagnose.Handler(c.Log.Handler()))
 	s := &Server{Config: c}
 	defer func() {
 		if err != nil {
@@ -218,6 +221,7 @@ func (s *Server) assemble(ctx context.Context) error {
 		MayDelete: func(ctx context.Context, q db.Querier, ids []pulp.ID) ([]pulp.ID, error) {
 			return s.Access.MayDelete(ctx, q, ids)
 		},
+		Diagnose: func(ctx context.Context, t *task.Task) (context.Context, func()) { return s.diagnoses.Start(ctx, t) },
 		Deleted: func(ctx context.Context, tx *db.Tx, ids []pulp.ID) (map[string]int64, error) {
 			return s.Access.TasksDeleted(ctx, tx, ids)
 		},
@@ -245,6 +249,7 @@ func (s *Server) assemble(ctx context.Context) error {
 		UploadDir: set.ChunkedUploadDir, ContentOrigin: set.ContentOrigin, ContentPrefix: set.ContentPathPrefix, OrphanAge: set.OrphanProtectionTime,
 		UploadAge: set.UploadProtectionTime, Download: fetch,
 	})
+	s.diagnoses = diagnose.New(diagnose.Config{DB: s.DB, Log: s.Log, Allowed: set.TaskDiagnostics, Stage: s.Blobs.Stage, Save: s.Repos.SaveArtifact})
 	s.Guards = guard.New(guard.Config{
 		DB: s.DB, API: s.API, Repos: s.Repos, Access: s.Access, Log: s.Log, Now: s.Now, ContentOrigin: set.ContentOrigin, ContentPrefix: set.ContentPathPrefix,
 	})
@@ -277,7 +282,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	document := openapi.New(s.API, openapi.Info{Versions: versions, Domains: set.DomainEnabled, Root: set.APIRoot})
 	s.HTTP = api.New(api.Config{
 		Engine: s.API, DB: s.DB, Tasks: s.Tasks, Access: s.Access, Stores: s.Blobs, Log: s.Log, Now: s.Now, Settings: set, Components: components, Document: document,
-		Metrics: metrics, AccessLog: s.lines,
+		ArtifactURL: s.Guards.ArtifactURL, Metrics: metrics, AccessLog: s.lines,
 	})
 	s.API.Add(s.HTTP.Types()...)
 	s.API.AddEndpoint(s.HTTP.Endpoints()...)

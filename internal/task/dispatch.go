@@ -107,7 +107,7 @@ func (q *Queue) draft(ctx context.Context, call *pulp.Call, spec Spec) (*draft, 
 	}
 	d.task = &Task{
 		ID: pulp.NewID(), Domain: domain, Name: spec.Name, CID: call.CID, Parent: call.Task, Group: spec.Group, Reserved: record(d.locks),
-		Immediate: spec.Immediate, Deferred: !spec.NoDefer, Versions: spec.Versions, Profilers: spec.Profilers,
+		Immediate: spec.Immediate, Deferred: !spec.NoDefer, Versions: spec.Versions, Profilers: call.Diagnostics,
 	}
 	if call.User != nil {
 		d.task.User = call.User.ID
@@ -125,8 +125,8 @@ func (q *Queue) draft(ctx context.Context, call *pulp.Call, spec Spec) (*draft, 
 		}
 		d.versions = string(text)
 	}
-	if len(spec.Profilers) > 0 {
-		text, err := json.Marshal(spec.Profilers)
+	if len(call.Diagnostics) > 0 {
+		text, err := json.Marshal(call.Diagnostics)
 		if err != nil {
 			return nil, err
 		}

@@ -57,6 +57,9 @@ type Config struct {
 	Cleanup func(ctx context.Context, created []pulp.Ref) error
 	// Dispatched is called in the transaction that makes a task: for the roles on it.
 	Dispatched func(ctx context.Context, tx *db.Tx, t *Task) error
+	// Diagnose begins to measure a task for which that was asked. Its function gets the returned context; end is called when it has
+	// returned, before the task ends, or when it was given up.
+	Diagnose func(ctx context.Context, t *Task) (_ context.Context, end func())
 	// Finished is called after a task has ended, with its row alone.
 	Finished func(ctx context.Context, t *Task)
 	// MayDelete picks those of tasks that the context's user may delete, for a purge; it is not asked about superusers.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -146,7 +147,7 @@ func (q *Queue) unfitVersions() []string {
 
 // callFor makes the Call that a task runs with.
 func (q *Queue) callFor(ctx context.Context, t *Task) (*pulp.Call, error) {
-	c := &pulp.Call{Domain: pulp.Domain{ID: t.Domain}, CID: t.CID, Root: q.cfg.Root, Task: t.ID, Group: t.Group}
+	c := &pulp.Call{Domain: pulp.Domain{ID: t.Domain}, CID: t.CID, Root: q.cfg.Root, Task: t.ID, Group: t.Group, Diagnostics: t.Profilers}
 	var name sql.NullString
 	var super, active sql.NullBool
 	err := q.db.QueryRow(ctx, `SELECT d.name, d.redirect_to_object_storage, d.hide_guarded_distributions, u.username, u.is_superuser, u.is_active
@@ -193,6 +194,11 @@ func (q *Queue) call(ctx context.Context, j *Job) (any, error) {
 		return nil, fmt.Errorf("no task is called %q", j.Task.Name)
 	}
 	ctx = context.WithValue(ctx, jobKey{}, j)
+	if len(j.Task.Profilers) > 0 && q.cfg.Diagnose != nil {
+		var end func()
+		ctx, end = q.cfg.Diagnose(ctx, j.Task)
+		defer end()
+	}
 	if j.Task.Immediate {
 		timer := time.AfterFunc(ImmediateTimeout, func() { j.cancel(errTimeout) })
 		defer timer.Stop()
@@ -204,6 +210,7 @@ func (q *Queue) call(ctx context.Context, j *Job) (any, error) {
 	done := make(chan outcome, 1)
 	go func() { // waited for below, but for a function that does not obey
 		var o outcome
+		pprof.SetGoroutineLabels(ctx)
 		defer func() {
 			if p := recover(); p != nil {
 				o = outcome{nil, &panicError{p, debug.Stack()}}

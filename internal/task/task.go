@@ -49,8 +49,6 @@ type Spec struct {
 	Group pulp.ID
 	// Versions are the least versions of components that a worker must have.
 	Versions map[string]string
-	// Profilers are the diagnostics that the client asked for; whoever registers the Kind acts on them.
-	Profilers []string
 }
 
 // A Kind is a function that tasks can run.

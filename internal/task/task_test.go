@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -357,7 +358,7 @@ func testLifeOfATask(e *env) {
 	if *call.User != *want.User {
 		e.t.Errorf("user = %+v, want %+v", call.User, want.User)
 	}
-	if call.User, want.User = nil, nil; call != want {
+	if call.User, want.User = nil, nil; !reflect.DeepEqual(call, want) {
 		e.t.Errorf("call = %+v, want %+v", call, want)
 	}
 	e.checkInvariants()
