@@ -351,12 +351,13 @@ func (v *View) appendJSON(b []byte, val any) []byte {
 	return append(b, j...)
 }
 
-// rebase appends JSON that was rendered under the configured API root, with the hrefs in it moved to this view's root.
+// rebase appends JSON that was rendered under the configured API root, with the hrefs in it moved to this view's root: also those
+// in the queries of a version's hrefs, but not the paths of content.
 func (v *View) rebase(b []byte, j []byte) []byte {
 	if v.call.Root == v.engine.apiRoot {
 		return append(b, j...)
 	}
-	return append(b, strings.ReplaceAll(string(j), `"`+v.engine.apiRoot, `"`+v.call.Root)...)
+	return append(b, v.engine.hrefs.ReplaceAll(j, []byte("${1}"+v.call.Root+"${2}"))...)
 }
 
 func (v *View) appendLink(b []byte, f *Field, id pulp.ID) []byte {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,7 +74,8 @@ type Engine struct {
 	mux          *http.ServeMux
 	routes       map[string]*route
 	idents       identCache
-	structs      sync.Map // reflect.Type -> []*Field
+	hrefs        *regexp.Regexp // in JSON that was rendered under the configured API root
+	structs      sync.Map       // reflect.Type -> []*Field
 }
 
 // New returns an engine without types.
@@ -82,6 +84,7 @@ func New(c Config) *Engine {
 		db: c.DB, keys: c.Keys, tasks: c.Tasks, log: c.Log, now: c.Now, apiRoot: c.APIRoot, domains: c.Domains, stage: c.Stage, auth: c.Auth,
 		families: map[string]*Family{}, members: map[string]map[string]*Type{}, byLabel: map[string]*Type{}, byPath: map[string]*Type{},
 		nested: map[*Type]map[string]*Type{}, nestedLabels: map[string]*Family{}, mux: http.NewServeMux(), routes: map[string]*route{},
+		hrefs: regexp.MustCompile(`("|\?repository_version(?:_added|_removed)?=)` + regexp.QuoteMeta(c.APIRoot) + `((?:[-A-Za-z0-9_]+/)?api/v3/)`),
 	}
 }
 
