@@ -14,6 +14,7 @@ import (
 	"granary/internal/rest"
 	"granary/internal/settings"
 	"granary/internal/task"
+	"granary/internal/transfer"
 )
 
 // A Plugin adds a kind of package to the server. It is a value that holds nothing but its description.
@@ -46,4 +47,5 @@ type Parts struct {
 	Tasks     []task.Kind
 	Serving   map[string]content.Serving // how distributions are served, by pulp_type
 	Guards    map[string]guard.Check     // who passes content guards, by pulp_type
+	Transfer  []transfer.Format          // how repositories are exported and imported
 }

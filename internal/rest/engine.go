@@ -259,6 +259,9 @@ func (r *Request) ParentKey() int64 {
 // Engine returns the engine that the type was added to.
 func (t *Type) Engine() *Engine { return t.engine }
 
+// OwnTable returns the table of the type's own columns; empty where its family's has all.
+func (t *Type) OwnTable() string { return t.table }
+
 // GoType returns the struct's type.
 func (t *Type) GoType() reflect.Type { return t.model }
 

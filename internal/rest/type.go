@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"reflect"
@@ -391,12 +392,19 @@ func (t Typed[T]) Insert(ctx context.Context, tx *db.Tx, v *T) error {
 	return t.insertWhole(ctx, tx, reflect.ValueOf(v), nil)
 }
 
-// InsertNew adds an object of which only some columns are given, by name, and returns its key.
+// InsertNew adds an object of which only some columns are given, by name, and returns its key. A nil is null; structures may be given as
+// JSON, as a json.RawMessage.
 func (t *Type) InsertNew(ctx context.Context, tx *db.Tx, columns map[string]any) (pulp.ID, error) {
 	p := reflect.New(t.model)
 	for _, f := range t.columns {
 		v, given := columns[f.Column]
+		text, isJSON := v.(json.RawMessage)
 		switch {
+		case isJSON:
+			if err := (asJSON{f.value(p.Elem())}).Scan([]byte(text)); err != nil {
+				return pulp.ID{}, fmt.Errorf("column %s: %w", f.Column, err)
+			}
+		case given && v == nil:
 		case given:
 			setValue(v, f.value(p.Elem()))
 		case f.HasDefault:

@@ -34,6 +34,7 @@ import (
 	"granary/internal/storage"
 	"granary/internal/task"
 	"granary/internal/telemetry"
+	"granary/internal/transfer"
 )
 
 // CoreVersion is the version of Pulp's core whose API is served.
@@ -255,6 +256,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	})
 	serving := map[string]content.Serving{guard.ArtifactType: artifacts}
 	s.API.Add(s.Access.Types()...)
+	var formats []transfer.Format
 	s.API.Add(s.Repos.Types()...)
 	s.API.Add(s.Guards.Types()...)
 	s.API.AddEndpoint(append(s.Repos.OrphanEndpoints(), s.Repos.RepairEndpoint(), s.Repos.ReclaimEndpoint())...)
@@ -273,7 +275,9 @@ func (s *Server) assemble(ctx context.Context) error {
 			serving[typ] = how
 		}
 		s.Guards.Add(parts.Guards)
+		formats = append(formats, parts.Transfer...)
 	}
+	s.addTransfer(components, formats)
 	s.lines = telemetry.NewLines(s.AccessLog)
 	metrics := telemetry.NewMetrics(telemetry.MetricsConfig{
 		Version: s.Version, DB: s.DB.Stats,

@@ -12,6 +12,7 @@ import (
 	"granary/internal/repository"
 	"granary/internal/rest"
 	"granary/internal/task"
+	"granary/internal/transfer"
 )
 
 //go:embed migrations
@@ -63,6 +64,7 @@ func (p *file) parts() plugin.Parts {
 			{Name: taskSync, Run: p.runSync},
 			{Name: taskPublish, Run: p.runPublish},
 		},
-		Serving: map[string]content.Serving{pulpType: {FromPublication: true}},
+		Serving:  map[string]content.Serving{pulpType: {FromPublication: true}},
+		Transfer: []transfer.Format{p.format()},
 	}
 }
