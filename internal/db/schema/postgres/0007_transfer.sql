@@ -26,7 +26,7 @@ CREATE TABLE core_export (
     exporter uuid NOT NULL REFERENCES core_exporter ON DELETE CASCADE,
     created bigint NOT NULL,
     updated bigint NOT NULL,
-    task uuid REFERENCES core_task ON DELETE SET NULL,
+    task uuid REFERENCES core_task (id) ON DELETE SET NULL,
     params text COLLATE "C", -- what was asked for, as JSON
     output_file_info text COLLATE "C", -- the files and their digests
     toc_info text COLLATE "C"
@@ -70,7 +70,7 @@ CREATE TABLE core_import (
     importer uuid NOT NULL REFERENCES core_importer ON DELETE CASCADE,
     created bigint NOT NULL,
     updated bigint NOT NULL,
-    task uuid NOT NULL REFERENCES core_task, -- stays as long as this does
+    task uuid NOT NULL REFERENCES core_task (id), -- stays as long as this does
     params text COLLATE "C"
 );
 CREATE INDEX core_import_importer ON core_import (importer, created);

@@ -26,7 +26,7 @@ CREATE TABLE core_export (
     exporter BLOB NOT NULL REFERENCES core_exporter ON DELETE CASCADE,
     created INTEGER NOT NULL,
     updated INTEGER NOT NULL,
-    task BLOB REFERENCES core_task ON DELETE SET NULL,
+    task BLOB REFERENCES core_task (id) ON DELETE SET NULL,
     params TEXT, -- what was asked for, as JSON
     output_file_info TEXT, -- the files and their digests
     toc_info TEXT
@@ -69,7 +69,7 @@ CREATE TABLE core_import (
     importer BLOB NOT NULL REFERENCES core_importer ON DELETE CASCADE,
     created INTEGER NOT NULL,
     updated INTEGER NOT NULL,
-    task BLOB NOT NULL REFERENCES core_task, -- stays as long as this does
+    task BLOB NOT NULL REFERENCES core_task (id), -- stays as long as this does
     params TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX core_import_importer ON core_import (importer, created);
