@@ -159,7 +159,7 @@ func (s *Service) importFrom(ctx context.Context, j *task.Job, in *importArgs, s
 	}
 	next := 0
 	for i := range list {
-		spec, err := s.destination(ctx, j, in, src, c, &list[i])
+		spec, err := s.destination(ctx, j, in, c, &list[i])
 		if err != nil {
 			return err
 		}
@@ -332,12 +332,13 @@ type versionArgs struct {
 	TOC        string            `json:"toc,omitempty"`
 	Files      map[string]member `json:"files"`
 	PulpType   string            `json:"pulp_type"`
-	Repository pulp.ID           `json:"repository"`
+	Name       string            `json:"name"`       // the repository's in the export
+	Repository pulp.ID           `json:"repository"` // none where it is to be made
 }
 
-// destination finds the repository that a version goes to, or makes it, and returns the task that imports the version; nil where
-// there is no such repository.
-func (s *Service) destination(ctx context.Context, j *task.Job, in *importArgs, src *source, c *catalogue, f *found) (*task.Spec, error) {
+// destination finds the repository that a version goes to and returns the task that imports the version; nil where there is no such
+// repository and none is to be made.
+func (s *Service) destination(ctx context.Context, j *task.Job, in *importArgs, c *catalogue, f *found) (*task.Spec, error) {
 	name := cmp.Or(in.Mapping[f.name], f.name)
 	repo, err := s.repositoryByName(ctx, s.DB, name)
 	if err != nil {
@@ -347,55 +348,48 @@ func (s *Service) destination(ctx context.Context, j *task.Job, in *importArgs, 
 		s.Log.WarnContext(ctx, "an export's repository is not here and is left out", slog.String("repository", name))
 		return nil, nil
 	}
-	if repo == nil {
-		if repo, err = s.makeRepository(ctx, j, src, c, f); err != nil {
-			return nil, fmt.Errorf("make repository %s: %w", name, err)
+	args := versionArgs{Path: in.Path, TOC: in.TOC, Files: c.dirs[f.dir], PulpType: f.pulpType, Name: f.name}
+	var locks []string
+	if repo != nil {
+		if repo.PulpType != f.pulpType {
+			return nil, errs.Ef(errs.Invalid, "The repository '%s' is of the type %s; the export's is of the type %s.", name, repo.PulpType, f.pulpType)
 		}
+		args.Repository, locks = repo.ID, []string{pulp.RefTo(f.format.Repository.Label, repo.ID).PRN()}
 	}
-	if repo.PulpType != f.pulpType {
-		return nil, errs.Ef(errs.Invalid, "The repository '%s' is of the type %s; the export's is of the type %s.", name, repo.PulpType, f.pulpType)
-	}
-	return &task.Spec{
-		Name: taskImportVersion, Group: j.Task.Group, Exclusive: []string{pulp.RefTo(f.format.Repository.Label, repo.ID).PRN()},
-		Args: versionArgs{Path: in.Path, TOC: in.TOC, Files: c.dirs[f.dir], PulpType: f.pulpType, Repository: repo.ID},
-	}, nil
+	return &task.Spec{Name: taskImportVersion, Group: j.Task.Group, Exclusive: locks, Args: args}, nil
 }
 
 // makeRepository makes a repository as the export's is.
-func (s *Service) makeRepository(ctx context.Context, j *task.Job, src *source, c *catalogue, f *found) (*repository.Repository, error) {
-	class := f.format.repository()
-	m, ok := c.dirs[f.dir][f.format.file(class)]
+func (v *versionImport) makeRepository(ctx context.Context, name string) (id pulp.ID, err error) {
+	defer errs.Wrap(&err, "make repository %s", name)
+	class := v.format.repository()
+	m, ok := v.files[v.format.file(class)]
 	if !ok {
-		return nil, errNoArchive(fmt.Errorf("it has no %s of %q", class.Name, f.name))
+		return id, errNoArchive(fmt.Errorf("it has no %s of %q", class.Name, name))
 	}
 	var columns map[string]any
-	err := eachRow(src.section(m), func(r *Row) error {
-		if r.Text("name") != f.name || columns != nil {
+	err = eachRow(v.src.section(m), func(r *Row) error {
+		if r.Text("name") != name || columns != nil {
 			return errors.New("a row of another repository")
 		}
-		columns = repositoryColumns(f.format, class, r)
+		columns = repositoryColumns(v.format, class, r)
 		return r.Err()
 	})
 	if err == nil && columns == nil {
 		err = errors.New("no row")
 	}
 	if err != nil {
-		return nil, errNoArchive(fmt.Errorf("%s: %w", class.Name, err))
+		return id, errNoArchive(fmt.Errorf("%s: %w", class.Name, err))
 	}
-	var id pulp.ID
-	err = s.DB.Update(ctx, func(tx *db.Tx) error {
-		if err := j.Fence(ctx, tx); err != nil {
+	return id, v.DB.Update(ctx, func(tx *db.Tx) error {
+		if err := v.job.Fence(ctx, tx); err != nil {
 			return err
 		}
-		if id, err = f.format.Repository.InsertNew(ctx, tx, columns); err != nil {
+		if id, err = v.format.Repository.InsertNew(ctx, tx, columns); err != nil {
 			return err
 		}
-		return j.AddLock(ctx, tx, pulp.RefTo(f.format.Repository.Label, id).PRN())
+		return v.job.AddLock(ctx, tx, pulp.RefTo(v.format.Repository.Label, id).PRN())
 	})
-	if err != nil {
-		return nil, err
-	}
-	return s.Repos.Repository(ctx, s.DB, id)
 }
 
 // repositoryColumns reads the columns of a new repository.
@@ -484,6 +478,11 @@ func (s *Service) runImportVersion(ctx context.Context, j *task.Job) (_ any, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, v.src.Close()) }()
+	if in.Repository.IsZero() {
+		if in.Repository, err = v.makeRepository(ctx, in.Name); err != nil {
+			return nil, err
+		}
+	}
 	repo, err := s.Repos.Repository(ctx, s.DB, in.Repository)
 	if err != nil {
 		return nil, err
