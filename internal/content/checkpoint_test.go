@@ -121,7 +121,7 @@ func TestCheckpointsOfTypesWithAnswers(t *testing.T) {
 				}
 				return nil, nil
 			},
-			Listing: func(_ context.Context, _ *content.Distribution, dir string) ([]string, error) {
+			Listing: func(_ context.Context, _ *content.Distribution, _ content.Served, dir string) ([]string, error) {
 				return []string{"config"}, nil
 			},
 		}

@@ -64,7 +64,7 @@ type Serving struct {
 	Handle func(ctx context.Context, r *Request) (*Answer, error)
 	// Listing returns names that the listing of a directory has besides those of files. The directory is empty, or
 	// ends in a slash.
-	Listing func(ctx context.Context, d *Distribution, dir string) ([]string, error)
+	Listing func(ctx context.Context, d *Distribution, s Served, dir string) ([]string, error)
 	// Headers returns headers of the answer, in place of the computed ones of the same name.
 	Headers func(rel string) http.Header
 	// PullThrough says where the remote of a distribution has a file that the distribution has not; nil if nowhere.
@@ -87,6 +87,7 @@ type Request struct {
 	Domain       pulp.Domain
 	Distribution *Distribution
 	Rel          string // the path below the distribution's base path, decoded
+	Served       Served // what the distribution serves; the zero one where that is nothing, and when its guard is asked
 
 	authenticate func(*http.Request) *pulp.User
 	once         sync.Once

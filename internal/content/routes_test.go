@@ -365,7 +365,7 @@ func TestTypes(t *testing.T) {
 				}
 				return nil, nil
 			},
-			Listing: func(_ context.Context, _ *content.Distribution, dir string) ([]string, error) {
+			Listing: func(_ context.Context, _ *content.Distribution, _ content.Served, dir string) ([]string, error) {
 				switch dir {
 				case "":
 					return []string{"config.repo", "f"}, nil

@@ -163,6 +163,9 @@ func (s *Server) serveSite(w http.ResponseWriter, r *http.Request, st *site, res
 	if err != nil {
 		return err
 	}
+	if req != nil {
+		req.Served = t.Served
+	}
 	key := pageKey{t.gen, rel}
 	if there, err := s.serveTarget(w, r, st, t, key, req); there || err != nil {
 		return err
@@ -274,7 +277,7 @@ func (s *Server) filePage(ctx context.Context, st *site, t *target, key pageKey)
 		return nil, nil, err
 	}
 	if !is && st.serving.Listing != nil && !t.dated() {
-		names, err := st.serving.Listing(ctx, &st.Distribution, dir)
+		names, err := st.serving.Listing(ctx, &st.Distribution, t.Served, dir)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -318,7 +321,7 @@ func (s *Server) directoryPage(ctx context.Context, st *site, t *target, key pag
 		}
 	}
 	if st.serving.Listing != nil && !t.dated() {
-		names, err := st.serving.Listing(ctx, &st.Distribution, key.rel)
+		names, err := st.serving.Listing(ctx, &st.Distribution, t.Served, key.rel)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -19,16 +19,21 @@ var DistributionOrdering = []string{"base_path", "checkpoint", "hidden", "name",
 
 // DistributionFilters are those that all types of distribution have.
 func (s *Service) DistributionFilters() []rest.Filter {
+	return slices.Concat(rest.Text("name", "m.name", rest.NameLookups...), rest.Text("base_path", "m.base_path", "contains", "icontains", "in"), []rest.Filter{
+		rest.LinkTo("repository", "m.repository", Repositories.Name, false), rest.LinkIn("repository", "m.repository", Repositories.Name),
+		rest.Flag("checkpoint", "m.checkpoint"), rest.LabelSelect(), s.WithContent(),
+	})
+}
+
+// WithContent is the filter of distributions that serve a unit.
+func (s *Service) WithContent() rest.Filter {
 	// the version that is served: the pinned one, the pinned publication's, the newest published one, or the latest
 	const served = `EXISTS (SELECT 1 FROM core_repositoryversion v JOIN core_repositorycontent rc ON rc.repository = v.repository AND rc.added <= v.number AND rc.removed > v.number
 		WHERE rc.content = ? AND v.id = COALESCE(m.repository_version, (SELECT p.repository_version FROM core_publication p WHERE p.id = m.publication),
 			(SELECT pv.id FROM core_repositoryversion pv JOIN core_publication p ON p.repository_version = pv.id AND p.complete
 				WHERE pv.repository = m.repository AND pv.complete ORDER BY pv.number DESC, p.created DESC LIMIT 1),
 			(SELECT lv.id FROM core_repositoryversion lv WHERE lv.repository = m.repository AND lv.complete ORDER BY lv.number DESC LIMIT 1)))`
-	return slices.Concat(rest.Text("name", "m.name", rest.NameLookups...), rest.Text("base_path", "m.base_path", "contains", "icontains", "in"), []rest.Filter{
-		rest.LinkTo("repository", "m.repository", Repositories.Name, false), rest.LinkIn("repository", "m.repository", Repositories.Name),
-		rest.Flag("checkpoint", "m.checkpoint"), rest.LabelSelect(), contentFilter("with_content", served),
-	})
+	return contentFilter("with_content", served)
 }
 
 // A Serving is what a distribution points at.
@@ -41,7 +46,9 @@ type Serving struct {
 func DefineDistribution[T any](s *Service, r rest.Resource[T], base func(*T) *Distribution, serving func(*T) Serving) rest.Typed[T] {
 	r.Family = Distributions
 	r.Create, r.Update, r.Delete = rest.Task, rest.Immediate, rest.Immediate
-	r.Filters = append(r.Filters, s.DistributionFilters()...)
+	if !r.OwnFilters {
+		r.Filters = append(r.Filters, s.DistributionFilters()...)
+	}
 	r.Ordering = append(slices.Clone(r.Ordering), DistributionOrdering...)
 	r.Exclusive = func(ctx context.Context, _ *T) []string {
 		return []string{"pdrn:" + pulp.CallOf(ctx).Domain.ID.String() + ":distributions"}

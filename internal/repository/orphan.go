@@ -208,7 +208,7 @@ func unused[T any](list []T, remove func([]T) (int64, error)) (n int64, err erro
 	if !db.IsForeignKey(err) {
 		return n, err
 	}
-	for i := range list {
+	for i := len(list) - 1; i >= 0; i-- { // what is part of another was made after it
 		m, err := unused(list[i:i+1], remove)
 		if err != nil {
 			return n, err

@@ -74,8 +74,8 @@ func CheckRelativePath(p string) []string {
 	return nil
 }
 
-// CreateSingle answers a request for a new unit of a type with one file: an uploaded file is stored, the rest is a task's.
-func CreateSingle[T any](ctx context.Context, s *Service, r *rest.Request, t rest.Typed[T], src *FileSource, dest pulp.ID) (*rest.Response, error) {
+// CreationLocks checks that a new unit of a type can go into its destination, if it has one, and names what its creation locks.
+func (s *Service) CreationLocks(ctx context.Context, t *rest.Type, src *FileSource, dest pulp.ID) ([]string, error) {
 	var locks []string
 	if !src.Upload.IsZero() {
 		locks = append(locks, pulp.RefTo(s.Uploads.Label, src.Upload).PRN())
@@ -89,6 +89,15 @@ func CreateSingle[T any](ctx context.Context, s *Service, r *rest.Request, t res
 			return nil, errs.NonFieldError("Content is not supported by this repository.")
 		}
 		locks = append(locks, s.repositoryRef(repo).PRN())
+	}
+	return locks, nil
+}
+
+// CreateSingle answers a request for a new unit of a type with one file: an uploaded file is stored, the rest is a task's.
+func CreateSingle[T any](ctx context.Context, s *Service, r *rest.Request, t rest.Typed[T], src *FileSource, dest pulp.ID) (*rest.Response, error) {
+	locks, err := s.CreationLocks(ctx, t.Type, src, dest)
+	if err != nil {
+		return nil, err
 	}
 	replace := map[string]any{}
 	if src.File != nil {
@@ -109,25 +118,28 @@ func (s *Service) Fetch(ctx context.Context, src *FileSource) (_ *pulp.Artifact,
 		}
 		return s.Artifact(ctx, s.DB, src.Artifact)
 	}
-	var stage blob.Stage
-	switch {
-	case src.File != nil:
-		stage = src.File.Stage
-	case !src.Upload.IsZero():
-		if stage, err = s.Assemble(ctx, src.Upload); err != nil {
-			return nil, err
-		}
-	default:
-		if stage, err = s.fetchURL(ctx, src.FileURL); err != nil {
-			return nil, err
-		}
+	stage, err := s.Stage(ctx, src, 0)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, stage.Close()) }()
 	return s.SaveArtifact(ctx, stage)
 }
 
+// Stage returns the file that a source gives, which is not stored yet. The caller closes it. Of a URL, not more than limit bytes
+// are taken; 0 means all.
+func (s *Service) Stage(ctx context.Context, src *FileSource, limit int64) (blob.Stage, error) {
+	switch {
+	case src.File != nil:
+		return src.File.Stage, nil
+	case !src.Upload.IsZero():
+		return s.Assemble(ctx, src.Upload)
+	}
+	return s.fetchURL(ctx, src.FileURL, limit)
+}
+
 // fetchURL downloads with the settings of a remote that says nothing but the credentials in the URL.
-func (s *Service) fetchURL(ctx context.Context, fileURL string) (_ blob.Stage, err error) {
+func (s *Service) fetchURL(ctx context.Context, fileURL string, limit int64) (_ blob.Stage, err error) {
 	remote := pulp.Remote{URL: fileURL, Policy: pulp.Immediate}
 	if u, perr := url.Parse(fileURL); perr == nil && u.User != nil {
 		remote.Username = u.User.Username()
@@ -143,7 +155,7 @@ func (s *Service) fetchURL(ctx context.Context, fileURL string) (_ blob.Stage, e
 		return nil, err
 	}
 	defer client.Close()
-	return s.fetch(ctx, client, download.Request{URL: remote.URL})
+	return s.fetch(ctx, client, download.Request{URL: remote.URL, MaxSize: limit})
 }
 
 // Artifact loads an artifact.
@@ -197,8 +209,7 @@ func (s *Service) CreateUnit(ctx context.Context, j *task.Job, ct *ContentType, 
 	if d == nil {
 		return s.DB.Update(ctx, func(tx *db.Tx) error { return j.Created(ctx, tx, u.Ref()) })
 	}
-	d.made = []pulp.Ref{u.Ref()}
-	if err := d.addAll(ctx, []pulp.ID{saved[0].ID}); err != nil {
+	if err := d.AddMade(ctx, []pulp.ID{saved[0].ID}, u.Ref()); err != nil {
 		return err
 	}
 	_, err = d.Complete(ctx)

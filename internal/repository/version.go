@@ -314,6 +314,13 @@ func (d *Draft) Add(ctx context.Context, ids []pulp.ID) (added int64, err error)
 	return added, nil
 }
 
+// AddMade is Add for units that the task has made: all must still be there. Once the version is, the task's created
+// resources list it, then what made names.
+func (d *Draft) AddMade(ctx context.Context, ids []pulp.ID, made ...pulp.Ref) error {
+	d.made = append(d.made, made...)
+	return d.addAll(ctx, ids)
+}
+
 // addAll is Add that fails where a unit is gone.
 func (d *Draft) addAll(ctx context.Context, ids []pulp.ID) error {
 	if _, err := d.Add(ctx, ids); err != nil {

@@ -23,6 +23,8 @@ type Document struct {
 	Values map[string]any   // as encoding/json decodes them, with json.Number; strings in a form
 	Form   bool             // the body was a form: lists and objects are JSON in a string, booleans are words
 	Files  map[string]*File // uploaded files, already staged
+
+	inner bool // from within the server: it may have fields that clients can't give
 }
 
 // Limits of what a body may hold. Files are limited by the disk alone.

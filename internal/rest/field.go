@@ -81,6 +81,7 @@ type File struct {
 //	schema=NAME  the document's name of an Object; inline for none
 //	detail       only in the answer to GET of one object
 //	docs         only in the document
+//	inner        given to tasks by the code that dispatches them, never by clients
 //	deprecated   marked so in the document
 //
 // The tag `db:"column"` names the column where it isn't the field's name; `db:"-"` means none, and `db:"m.column"`
@@ -92,7 +93,7 @@ type Field struct {
 	Master bool   // the column is in the family's table
 	Kind   Kind
 
-	ReadOnly, Unmarked, WriteOnly, Required, Null, Blank, NoTrim, Sealed, Secret, Unique, Fixed, Slug, Deprecated, Inline, Detail, Docs, Reset, NullItems bool
+	ReadOnly, Unmarked, WriteOnly, Required, Null, Blank, NoTrim, Sealed, Secret, Unique, Fixed, Slug, Deprecated, Inline, Detail, Docs, Reset, NullItems, Inner bool
 
 	HasDefault bool
 	Default    any // as JSON has it
@@ -209,6 +210,8 @@ func newField(sf reflect.StructField, tag string) *Field {
 			f.Detail = true
 		case "docs":
 			f.Docs, f.Column = true, ""
+		case "inner":
+			f.Inner, f.WriteOnly, f.Column = true, true, ""
 		case "deprecated":
 			f.Deprecated = true
 		case "href":
@@ -339,7 +342,7 @@ func (f *Field) input() bool { return !f.ReadOnly && f.Name != "-" }
 func (f *Field) output() bool { return f.InResponse() && !f.Docs }
 
 // InRequest says whether the field is part of a request's schema.
-func (f *Field) InRequest() bool { return f.input() }
+func (f *Field) InRequest() bool { return f.input() && !f.Inner }
 
 // InResponse says whether the field is part of an answer's schema.
 func (f *Field) InResponse() bool { return !f.WriteOnly && f.Name != "-" && f.Kind != Upload }

@@ -538,7 +538,7 @@ func (e *Engine) Kinds() []task.Kind {
 	create := func(ctx context.Context, j *task.Job, t *Type, a changeArgs) (any, error) {
 		var fresh reflect.Value
 		if t.inTask != nil {
-			fresh, set, err := t.parse(ctx, e.db, &Document{Values: a.Doc, Form: a.Form}, fresh, creating)
+			fresh, set, err := t.parse(ctx, e.db, &Document{Values: a.Doc, Form: a.Form, inner: true}, fresh, creating)
 			if err == nil && t.check != nil {
 				err = t.check(ctx, e.db, reflect.Value{}, fresh, set)
 			}

@@ -151,7 +151,7 @@ type parser struct {
 
 func (p *parser) parse(ctx context.Context, q db.Querier, fields []*Field, v reflect.Value, exists bool) error {
 	for _, f := range fields {
-		if !f.input() {
+		if !f.input() || f.Inner && !p.doc.inner {
 			continue
 		}
 		if f.Kind == Upload {
@@ -216,7 +216,7 @@ func (p *parser) finish(lax bool, fields []*Field) error {
 	}
 	unknown := map[string]any{}
 	check := func(name string) {
-		if name != "csrfmiddlewaretoken" && !slices.ContainsFunc(fields, func(f *Field) bool { return f.Name == name }) {
+		if name != "csrfmiddlewaretoken" && !slices.ContainsFunc(fields, func(f *Field) bool { return f.Name == name && (!f.Inner || p.doc.inner) }) {
 			unknown[name] = []string{"Unexpected field"}
 		}
 	}

@@ -87,9 +87,11 @@ type Resource[T any] struct {
 	Where  string                         // a condition on every row that the API shows; m is the (master) table, d the type's own
 	Order  string                         // of lists, instead of newest first
 
-	Filters  []Filter
-	Ordering []string          // names for ordering=; the family's where nil
-	OrderBy  map[string]string // the SQL of names that are no column
+	Filters []Filter
+	// OwnFilters says that the list has none of its family's filters.
+	OwnFilters bool
+	Ordering   []string          // names for ordering=; the family's where nil
+	OrderBy    map[string]string // the SQL of names that are no column
 
 	// Checks look at single fields, after they are parsed; they may rewrite them. What they return is reported for the field.
 	Checks map[string]func(v *T) []string

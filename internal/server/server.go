@@ -25,6 +25,7 @@ import (
 	"granary/internal/errs"
 	"granary/internal/guard"
 	"granary/internal/keyring"
+	"granary/internal/openpgp"
 	"granary/internal/plugin"
 	"granary/internal/pulp"
 	"granary/internal/repository"
@@ -266,7 +267,7 @@ func (s *Server) assemble(ctx context.Context) error {
 		s.Tasks.Register(task.TestKinds()...)
 	}
 	host := plugin.Host{DB: s.DB, API: s.API, Tasks: s.Tasks, Repos: s.Repos, Blobs: s.Blobs, Settings: set, Now: s.Now, Log: s.Log}
-	for _, p := range s.Plugins {
+	for _, p := range append([]plugin.Plugin{openpgp.Plugin()}, s.Plugins...) {
 		parts := p.New(host)
 		s.API.Add(parts.Types...)
 		s.API.AddEndpoint(parts.Endpoints...)

@@ -24,14 +24,14 @@ var layers = [][]string{
 	{"internal/pipeline", "internal/content", "internal/telemetry", "internal/guard", "internal/signing", "internal/transfer", "internal/diagnose"},
 	{"internal/api"},
 	{"internal/plugin"},
-	{"plugins"},
+	{"plugins", "internal/openpgp"}, // which is built like a plugin
 	{"internal/server"},
 	{"cmd"},
 	{"test", "internal/repository/repositorytest", "internal/pipeline/pipelinetest"}, // the last two make worlds for tests
 }
 
 // formatMay lists what the format libraries import besides the standard library.
-var formatMay = []string{}
+var formatMay = []string{"golang.org/x/crypto/ripemd160"}
 
 // layer returns the layer of a package and the name by which it is in it; -1 if it is in none.
 func layer(pkg string) (int, string) {

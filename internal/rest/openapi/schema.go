@@ -19,7 +19,7 @@ const (
 	response
 )
 
-// described is a value with JSON of its own that says which struct describes it.
+// described is a value with JSON of its own that says which struct describes it, or, with a string, that it is one to clients.
 type described interface{ Schema() any }
 
 var describedType = reflect.TypeFor[described]()
@@ -198,6 +198,9 @@ func (b *builder) value(component string, why purpose, f *rest.Field) mapping {
 				v = reflect.New(f.Type.Elem())
 			}
 			shown := v.Interface().(described).Schema()
+			if _, text := shown.(string); text {
+				return mapping{{"type", "string"}}
+			}
 			name := f.Schema
 			if name == "" {
 				name = schemaName(shown)
