@@ -1,6 +1,7 @@
 # Everyday habits. Every target runs from a clean checkout on a machine with Go; what else one needs, it says.
 
 SHARED ?= ../shared
+SUITES ?= file core certguard
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT = mvdan.cc/gofumpt@v0.12.0
 
@@ -36,4 +37,12 @@ fuzz: ## every parser for FUZZTIME each
 conformance: build ## the reference's own tests, where the suites are at hand
 	test/conformance/run.sh "$(SHARED)" file
 
-matrix: lint test race conformance
+matrix: ## all checks there are, one after the other: hours on a small machine; PostgreSQL's where GRANARY_TEST_POSTGRES names a server
+	$(MAKE) lint
+	$(MAKE) race
+	$(MAKE) build
+	@echo "== SQLite"; test/conformance/run.sh "$(SHARED)" $(SUITES)
+	@echo "== SQLite, domains"; DOMAINS=1 test/conformance/run.sh "$(SHARED)" $(SUITES)
+	@if [ -z "$$GRANARY_TEST_POSTGRES" ]; then echo "== PostgreSQL: GRANARY_TEST_POSTGRES names no server, not run"; exit $${CONFORMANCE_REQUIRED:-0}; fi; \
+	 echo "== PostgreSQL" && DATABASE="$$GRANARY_TEST_POSTGRES" test/conformance/run.sh "$(SHARED)" $(SUITES) && \
+	 echo "== PostgreSQL, domains" && DATABASE="$$GRANARY_TEST_POSTGRES" DOMAINS=1 test/conformance/run.sh "$(SHARED)" $(SUITES)
