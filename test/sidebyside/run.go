@@ -82,6 +82,9 @@ func (x *execution) prepare(s *Scenario, upstream string) error {
 	unique := "g" + strings.ToLower(rand.Text()[:9])
 	x.vars["u"], x.vars["uuid"] = unique, uuid.NewString()
 	x.vars["URL"], x.vars["API"], x.vars["CONTENT"] = x.runner.URL, apiRoot, contentRoot
+	if s.Requires("domains") {
+		x.vars["API"] = "/pulp/default/api/v3"
+	}
 	x.vars["UPSTREAM"], x.vars["FIXTURES"] = upstream, upstream+"/fixtures"
 
 	for _, f := range s.Files {

@@ -28,7 +28,16 @@ func TestGranary(t *testing.T) {
 	if url == "" {
 		url = startGranary(t)
 	}
-	compareAll(t, url, true)
+	compareAll(t, url, true, false)
+}
+
+// TestGranaryWithDomains does the same with domains on, for the scenarios that need them. GRANARY_DOMAINS_URL names a running server.
+func TestGranaryWithDomains(t *testing.T) {
+	url := os.Getenv("GRANARY_DOMAINS_URL")
+	if url == "" {
+		url = startGranary(t, "PULP_DOMAIN_ENABLED=true")
+	}
+	compareAll(t, url, true, true)
 }
 
 // TestReference tells where the recorded answers are no longer those of the reference, if REFERENCE_URL names one.
@@ -37,10 +46,10 @@ func TestReference(t *testing.T) {
 	if url == "" {
 		t.Skip("REFERENCE_URL is not set: the reference is not up")
 	}
-	compareAll(t, url, false)
+	compareAll(t, url, false, false)
 }
 
-func compareAll(t *testing.T, url string, deliberate bool) {
+func compareAll(t *testing.T, url string, deliberate, domains bool) {
 	runner := &Runner{
 		URL: strings.TrimSuffix(url, "/"), User: adminUser, Fixtures: os.Getenv("GRANARY_FIXTURES"),
 		Client: NewClient(), Timeout: time.Minute,
@@ -54,6 +63,9 @@ func compareAll(t *testing.T, url string, deliberate bool) {
 			s, err := Load(file)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if s.Requires("domains") != domains {
+				t.Skip("it needs domains on, or off")
 			}
 			if s.Requires("fixtures") && runner.Fixtures == "" {
 				t.Skip("GRANARY_FIXTURES is not set")
@@ -118,7 +130,7 @@ func TestRecordings(t *testing.T) {
 
 // startGranary builds the server, starts it on an empty data folder with the settings that the reference had when the
 // answers were recorded, and waits until it answers. The test's end stops it.
-func startGranary(t *testing.T) (url string) {
+func startGranary(t *testing.T, environ ...string) (url string) {
 	t.Helper()
 	if _, err := os.Stat(module + "/cmd/granary"); err != nil {
 		t.Skip("cmd/granary is not there yet")
@@ -145,6 +157,7 @@ func startGranary(t *testing.T) (url string) {
 		"PULP_CACHE_ENABLED=true",
 		"PULP_DEFAULT_ADMIN_PASSWORD=password",
 	)
+	server.Env = append(server.Env, environ...)
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}

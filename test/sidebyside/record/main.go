@@ -30,6 +30,7 @@ func record(ctx context.Context) error {
 	user := flag.String("user", "admin password", "an administrator's name and password")
 	scenarios := flag.String("scenarios", "test/sidebyside/scenarios", "folder of the scenarios")
 	answers := flag.String("answers", "testdata/pulp", "folder of the recorded answers")
+	domains := flag.Bool("domains", false, "the reference has domains on: record the scenarios that need them")
 	show := flag.Bool("show", false, "print the answers instead of keeping them")
 	flag.Parse()
 
@@ -56,12 +57,15 @@ func record(ctx context.Context) error {
 			fmt.Fprintf(os.Stderr, "%s: skipped: GRANARY_FIXTURES is not set\n", s.Name)
 			continue
 		}
+		if s.Requires("domains") != *domains {
+			continue // for the other server
+		}
 		begun := time.Now()
 		t, err := runner.Run(ctx, s)
 		if t == nil {
 			return err
 		}
-		t.Note = "Answers of the reference, recorded by: go run ./test/sidebyside/record " + s.Name
+		t.Note = "Answers of the reference, recorded by: go run ./test/sidebyside/record " + map[bool]string{true: "-domains "}[*domains] + s.Name
 		if *show {
 			fmt.Print(t)
 		}
