@@ -26,6 +26,9 @@ type Request struct {
 	User   func() *pulp.User // who asks; nil for nobody
 }
 
+// ClientCertHeader is the header in which a trusted proxy tells the client's certificate. From others it never gets here.
+const ClientCertHeader = "X-Client-Cert"
+
 // A Check decides whether a request may pass a guard of one type. An error of kind [errs.Denied] or [errs.Unauthenticated] has
 // the reason that the client reads.
 type Check func(ctx context.Context, guard pulp.ID, r *Request) error
