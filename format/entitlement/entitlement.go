@@ -75,7 +75,7 @@ func Read(extensions []Extension) (*Paths, error) {
 			if err != nil {
 				return nil, fmt.Errorf("read a path: %w", err)
 			}
-			if s := segments(text); s != nil {
+			if s := segments(text); len(s) > 0 {
 				p.plain = append(p.plain, s)
 			}
 		}
@@ -125,7 +125,7 @@ func textOf(der []byte) (string, error) {
 	return "", errors.New("it is no string")
 }
 
-// segments splits a path; nil where it has none.
+// segments splits a path.
 func segments(path string) []string {
 	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
 }

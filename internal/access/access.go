@@ -6,7 +6,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"granary/internal/db"
 	"granary/internal/errs"
+	"granary/internal/jq"
 	"granary/internal/pulp"
 	"granary/internal/rest"
 	"granary/internal/settings"
@@ -32,6 +32,10 @@ type Config struct {
 	Session, CSRF Cookie
 	// CSRFHeader carries the token of a request that changes something; empty means X-CSRFToken.
 	CSRFHeader string
+	// Methods find out who makes a request, in their order; nil means Basic, then Session.
+	Methods []Method
+	// Vouching is for the methods that believe a header.
+	Vouching Vouching
 	// Rules are those of the core and of the plugins.
 	Rules []Rules
 	// Policies take the place of the policies of some viewsets, as the settings say.
@@ -59,6 +63,7 @@ type Access struct {
 	records    rest.Typed[Record]
 	conditions map[string]Condition
 	scopes     map[string]Scope
+	runner     *jq.Runner
 }
 
 // New returns an Access.
@@ -68,11 +73,14 @@ func New(c Config) *Access {
 	}
 	c.Session.fill(Cookie{Name: "sessionid", Age: 14 * 24 * time.Hour, Path: "/", SameSite: "Lax", HTTPOnly: true})
 	c.CSRF.fill(Cookie{Name: "csrftoken", Age: 364 * 24 * time.Hour, Path: "/", SameSite: "Lax"})
+	if c.Methods == nil {
+		c.Methods = []Method{Basic, Session}
+	}
 	if c.CSRFHeader == "" {
 		c.CSRFHeader = "X-CSRFToken"
 	}
 	a := &Access{
-		Config: c, rules: rulesOf(c.Validators), credentials: newCredentials(c.Now, max(1, runtime.GOMAXPROCS(0)/2)),
+		Config: c, runner: jq.NewRunner(), rules: rulesOf(c.Validators), credentials: newCredentials(c.Now, max(1, runtime.GOMAXPROCS(0)/2)),
 		conditions: map[string]Condition{"has_required_repo_perms_on_upload": requiredRepository}, scopes: map[string]Scope{"scope_queryset": scopeQueryset},
 	}
 	for _, r := range c.Rules {
@@ -139,24 +147,11 @@ func (a *Access) Allow(ctx context.Context, r *rest.Request) error {
 	return errs.E(errs.Denied, msgDenied)
 }
 
-// Authenticate returns the user that a request comes from, by HTTP Basic or else by its session; nil where it says nothing of that.
-// answer gets what the answer's headers must tell of it.
-func (a *Access) Authenticate(ctx context.Context, r *http.Request, answer http.Header) (*pulp.User, error) {
-	name, password, given, err := basic(r.Header.Get("Authorization"))
-	if err != nil {
-		return nil, err
-	}
-	if given {
-		return a.Verify(ctx, name, password, r.RemoteAddr)
-	}
-	answer.Set("Vary", "Accept, Cookie")
-	return a.fromSession(ctx, r, answer)
-}
-
 // ConfigOf returns what settings say of the configuration.
 func ConfigOf(s *settings.Settings) Config {
 	header := strings.ReplaceAll(strings.TrimPrefix(s.CSRFHeaderName, "HTTP_"), "_", "-")
 	return Config{
+		Methods: methodsOf(s.RestFramework.AuthenticationClasses), Vouching: vouchingOf(s),
 		Validators: s.AuthPasswordValidators, Policies: s.AccessPolicies, CSRFHeader: header, TrustedOrigins: s.CSRFTrustedOrigins,
 		Session: Cookie{
 			Name: s.SessionCookieName, Age: s.SessionCookieAge, Domain: s.SessionCookieDomain, Path: s.SessionCookiePath, SameSite: sameSite(s.SessionCookieSameSite),

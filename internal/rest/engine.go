@@ -31,6 +31,8 @@ type Config struct {
 	Domains bool   // hrefs have the domain's name in them
 	Stage   func(ctx context.Context) (blob.Stage, error)
 	Auth    Authoriser
+	// Unchallenged says that who gives no credentials is not asked for a name and a password: as Pulp does, 401 becomes 403 then.
+	Unchallenged bool
 }
 
 // An Authoriser decides what the context's caller may do and see.
@@ -61,6 +63,7 @@ type Engine struct {
 	domains bool
 	stage   func(ctx context.Context) (blob.Stage, error)
 	auth    Authoriser
+	quiet   bool // 403 instead of 401
 
 	types     []*Type
 	endpoints []*Endpoint
@@ -81,7 +84,7 @@ type Engine struct {
 // New returns an engine without types.
 func New(c Config) *Engine {
 	return &Engine{
-		db: c.DB, keys: c.Keys, tasks: c.Tasks, log: c.Log, now: c.Now, apiRoot: c.APIRoot, domains: c.Domains, stage: c.Stage, auth: c.Auth,
+		db: c.DB, keys: c.Keys, tasks: c.Tasks, log: c.Log, now: c.Now, apiRoot: c.APIRoot, domains: c.Domains, stage: c.Stage, auth: c.Auth, quiet: c.Unchallenged,
 		families: map[string]*Family{}, members: map[string]map[string]*Type{}, byLabel: map[string]*Type{}, byPath: map[string]*Type{},
 		nested: map[*Type]map[string]*Type{}, nestedLabels: map[string]*Family{}, mux: http.NewServeMux(), routes: map[string]*route{},
 		hrefs: regexp.MustCompile(`("|\?repository_version(?:_added|_removed)?=)` + regexp.QuoteMeta(c.APIRoot) + `((?:[-A-Za-z0-9_]+/)?api/v3/)`),

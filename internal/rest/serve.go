@@ -349,6 +349,9 @@ func (e *Engine) Fail(w http.ResponseWriter, hr *http.Request, err error) {
 	if body == nil {
 		body = map[string]string{"detail": "Internal server error."}
 	}
+	if status == http.StatusUnauthorized && e.quiet {
+		status = http.StatusForbidden
+	}
 	if status == http.StatusUnauthorized {
 		challenge := `Basic realm="api"`
 		if hr.Header.Get("X-Requested-With") == "XMLHttpRequest" {

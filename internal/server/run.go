@@ -114,7 +114,7 @@ func (s *Server) handler() http.Handler {
 		rest = http.NotFoundHandler()
 	}
 	files := s.HTTP.ObserveContent(s.Content)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.unforged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		after, ok := strings.CutPrefix(r.URL.Path, prefix)
 		switch {
 		case !ok || after != "" && after[0] != '/' || !s.Roles.Content:
@@ -124,13 +124,13 @@ func (s *Server) handler() http.Handler {
 		default:
 			files.ServeHTTP(w, r)
 		}
-	})
+	}))
 }
 
 // serve serves until ctx ends, then lets the running requests finish.
 func serve(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	server := &http.Server{
-		Handler: h, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: h, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 128 << 10, // a certificate may be 64 KiB of it
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // a client that breaks off is nothing to act on
 	}
 	done := make(chan error, 1)

@@ -239,6 +239,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	}
 	s.API = rest.New(rest.Config{
 		DB: s.DB, Keys: s.Keys, Tasks: s.Tasks, Log: s.Log, Now: s.Now, APIRoot: set.APIRoot, Domains: set.DomainEnabled, Stage: s.Blobs.Stage, Auth: s.Access,
+		Unchallenged: !s.Access.Challenges(),
 	})
 	fetch := func(r pulp.Remote) (*download.Client, error) {
 		return download.New(r, download.Options{
@@ -284,7 +285,7 @@ func (s *Server) assemble(ctx context.Context) error {
 		Version: s.Version, DB: s.DB.Stats,
 		Tasks: func(ctx context.Context) (task.Stats, error) { return task.Statistics(ctx, s.DB, s.Now.Now()) },
 	})
-	document := openapi.New(s.API, openapi.Info{Versions: versions, Domains: set.DomainEnabled, Root: set.APIRoot})
+	document := openapi.New(s.API, openapi.Info{Versions: versions, Domains: set.DomainEnabled, Root: set.APIRoot, Security: securitySchemes(s.Access.Methods, set)})
 	s.HTTP = api.New(api.Config{
 		Engine: s.API, DB: s.DB, Tasks: s.Tasks, Access: s.Access, Stores: s.Blobs, Log: s.Log, Now: s.Now, Settings: set, Components: components, Document: document,
 		ArtifactURL: s.Guards.ArtifactURL, Metrics: metrics, AccessLog: s.lines,

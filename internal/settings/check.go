@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"granary/internal/jq"
 	"granary/internal/pulp"
-
 	"granary/internal/settings/dynaconf"
 )
 
@@ -213,7 +213,16 @@ func (l *loader) checkAuthentication(s *Settings) {
 		}
 		if !strings.HasPrefix(s.AuthenticationJSONHeaderJQFilter, ".") {
 			l.fail("AUTHENTICATION_JSON_HEADER_JQ_FILTER", "must start with '.', currently it is '%s'", s.AuthenticationJSONHeaderJQFilter)
+		} else if _, err := jq.Compile(s.AuthenticationJSONHeaderJQFilter); err != nil {
+			l.fail("AUTHENTICATION_JSON_HEADER_JQ_FILTER", "is no jq filter: %v", err)
 		}
+	}
+	remote := slices.ContainsFunc(s.RestFramework.AuthenticationClasses, func(c string) bool { return strings.HasSuffix(c, "RemoteUserAuthentication") })
+	if remote && !strings.HasPrefix(s.RemoteUserEnvironName, "HTTP_") {
+		l.warn("REMOTE_USER_ENVIRON_NAME: %q is no header (as HTTP_X_REMOTE_USER): nobody can log in by it", s.RemoteUserEnvironName)
+	}
+	if len(s.TrustedProxies) == 0 && (remote || slices.Contains(s.RestFramework.AuthenticationClasses, jsonHeaderClass)) {
+		l.warn("GRANARY_TRUSTED_PROXIES is empty: nobody can log in by a header")
 	}
 }
 

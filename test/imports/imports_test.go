@@ -14,8 +14,8 @@ import (
 // layers are the packages from the lowest to the highest; those of one line may not import each other, unless
 // siblings says so.
 var layers = [][]string{
-	{"internal/pulp", "internal/errs"},
-	{"internal/settings", "internal/keyring", "internal/jq"},
+	{"internal/pulp", "internal/errs", "internal/jq"},
+	{"internal/settings", "internal/keyring"},
 	{"internal/db"},
 	{"internal/blob", "internal/content/notice", "internal/content/mediatype", "format"},
 	{"internal/download", "internal/task", "internal/storage"},

@@ -371,7 +371,8 @@ func (b *builder) add(op *operation) {
 		o.set("requestBody", mapping{{"content", content(media, op.body)}, {"required", true}})
 	}
 	if !op.public {
-		o.set("security", []any{mapping{{"basicAuth", []any{}}}, mapping{{"cookieAuth", []any{}}}})
+		_, security := b.info.schemes()
+		o.set("security", security)
 	}
 	if op.deprecated {
 		o.set("deprecated", true)

@@ -20,6 +20,54 @@ type Info struct {
 	Versions map[string]string // of the apps, the core and the plugins, as clients test them
 	Domains  bool              // URLs have the domain's name in them
 	Root     string            // of the API, as "/pulp/"
+	Security []Scheme          // how clients say who they are; Basic and the session's cookie where nil
+}
+
+// A Scheme is a security scheme of the document.
+type Scheme struct {
+	Name string
+	JSON any // what it is, as the document has it
+}
+
+// The schemes that need no settings.
+var (
+	BasicScheme  = Scheme{"basicAuth", mapping{{"type", "http"}, {"scheme", "basic"}}}
+	CookieScheme = Scheme{"cookieAuth", mapping{{"type", "apiKey"}, {"in", "cookie"}, {"name", "sessionid"}}}
+)
+
+// SchemeOf returns a scheme that settings describe.
+func SchemeOf(name string, described map[string]any) Scheme { return Scheme{name, ordered(described)} }
+
+// ordered turns maps into mappings, sorted by their keys.
+func ordered(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		o := mapping{}
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			o.set(key, ordered(v[key]))
+		}
+		return o
+	case []any:
+		list := make([]any, len(v))
+		for i, item := range v {
+			list[i] = ordered(item)
+		}
+		return list
+	}
+	return v
+}
+
+// schemes describes the security schemes, and what an operation needs of them: any one.
+func (i *Info) schemes() (described mapping, needed []any) {
+	list := i.Security
+	if list == nil {
+		list = []Scheme{BasicScheme, CookieScheme}
+	}
+	for _, s := range list {
+		described = append(described, member{s.Name, s.JSON})
+		needed = append(needed, mapping{{s.Name, []any{}}})
+	}
+	return described, needed
 }
 
 // A Document serves the description of an engine's API in its forms. It is safe for concurrent use; what the
@@ -131,6 +179,7 @@ func (d *Document) tree(f form) (mapping, error) {
 		schemas: map[string]mapping{}, fields: map[string][]*rest.Field{}, enums: enums{},
 	}
 	paths, schemas, err := b.build()
+	security, _ := d.info.schemes()
 	versions := mapping{}
 	for _, app := range slices.Sorted(maps.Keys(d.info.Versions)) {
 		if app == "core" || b.wants(app) {
@@ -143,9 +192,6 @@ func (d *Document) tree(f form) (mapping, error) {
 			{"title", d.info.Title}, {"version", "v3"}, {"x-pulp-app-versions", versions}, {"x-pulp-domain-enabled", d.info.Domains},
 		}},
 		{"paths", paths},
-		{"components", mapping{{"schemas", schemas}, {"securitySchemes", mapping{
-			{"basicAuth", mapping{{"type", "http"}, {"scheme", "basic"}}},
-			{"cookieAuth", mapping{{"type", "apiKey"}, {"in", "cookie"}, {"name", "sessionid"}}},
-		}}}},
+		{"components", mapping{{"schemas", schemas}, {"securitySchemes", security}}},
 	}, err
 }
