@@ -35,7 +35,7 @@ fuzz: ## every parser for FUZZTIME each
 	test/fuzz.sh $${FUZZTIME:-30s}
 
 conformance: build ## the reference's own tests, where the suites are at hand
-	test/conformance/run.sh "$(SHARED)" file
+	test/conformance/run.sh "$(SHARED)" file certguard
 
 matrix: ## all checks there are, one after the other: hours on a small machine; PostgreSQL's where GRANARY_TEST_POSTGRES names a server
 	$(MAKE) lint

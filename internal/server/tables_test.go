@@ -12,6 +12,7 @@ import (
 	"granary/internal/plugin"
 	"granary/internal/server"
 	"granary/internal/settings"
+	"granary/plugins/certguard"
 	"granary/plugins/file"
 )
 
@@ -27,7 +28,7 @@ func open(t *testing.T, cfg db.Config) *server.Server {
 		set.Database = settings.Database{Engine: settings.Postgres, DSN: settings.Secret(cfg.DSN)}
 	}
 	s, err := server.Open(t.Context(), server.Config{
-		Settings: set, Plugins: []plugin.Plugin{file.Plugin()}, Version: "test", Now: time.Now, Log: slog.New(slog.DiscardHandler), AccessLog: io.Discard, Migrate: true,
+		Settings: set, Plugins: []plugin.Plugin{certguard.Plugin(), file.Plugin()}, Version: "test", Now: time.Now, Log: slog.New(slog.DiscardHandler), AccessLog: io.Discard, Migrate: true,
 	})
 	if err != nil {
 		t.Fatal(err)

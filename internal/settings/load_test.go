@@ -228,8 +228,11 @@ func TestSettingsFilesOfRealInstallations(t *testing.T) {
 		if v, _ := s.Get("AUTH_LDAP_SERVER_URI"); v != "ldap://ldap" {
 			t.Errorf("AUTH_LDAP_SERVER_URI is %v", v)
 		}
-		if w := s.Warnings(); len(w) != 1 || !strings.Contains(w[0], "no setting S3") {
-			t.Errorf("warnings %q, want one, of S3", w)
+		w := s.Warnings()
+		for i, want := range []string{"no setting S3", "REMOTE_USER_ENVIRON_NAME", "GRANARY_TRUSTED_PROXIES"} {
+			if len(w) != 3 || !strings.Contains(w[i], want) {
+				t.Errorf("warnings %q, want three, the one at %d of %s", w, i, want)
+			}
 		}
 	})
 	t.Run("TOML", func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"granary/internal/rest/openapi"
 	"granary/internal/server"
 	"granary/internal/settings"
+	"granary/plugins/certguard"
 	"granary/plugins/file"
 )
 
@@ -26,7 +27,7 @@ func document(t *testing.T, domains bool) (*openapi.Document, *rest.Engine) {
 		t.Fatal(err)
 	}
 	s, err := server.Open(t.Context(), server.Config{
-		Settings: set, Plugins: []plugin.Plugin{file.Plugin()}, Version: "test", Now: time.Now, Log: slog.New(slog.DiscardHandler), AccessLog: io.Discard,
+		Settings: set, Plugins: []plugin.Plugin{certguard.Plugin(), file.Plugin()}, Version: "test", Now: time.Now, Log: slog.New(slog.DiscardHandler), AccessLog: io.Discard,
 	})
 	if err != nil {
 		t.Fatal(err)
