@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"reflect"
 	"slices"
 
 	"granary/internal/db"
@@ -42,11 +41,8 @@ func (a *Access) defineRecords() rest.Typed[Record] {
 			"queryset_scoping":       func(r *Record) []string { return tooLong(r.Scoping) },
 		},
 		Check: func(_ context.Context, _ db.Querier, c *rest.Change[Record]) error {
-			switch {
-			case c.Set["permissions_assignment"] && !c.Set["creation_hooks"]:
+			if c.Set["permissions_assignment"] && !c.Set["creation_hooks"] {
 				c.New.Hooks = c.New.Assignment
-			case c.Set["permissions_assignment"] && len(c.New.Assignment) > 0 && len(c.New.Hooks) > 0 && !reflect.DeepEqual(c.New.Assignment, c.New.Hooks):
-				return errs.NonFieldError("Cannot specify both 'permissions_assignment' and 'creation_hooks'.")
 			}
 			c.New.Customized = true
 			return nil

@@ -409,7 +409,7 @@ func idFilters(t *Type, ids bool) []Filter {
 			for _, s := range strings.Split(v, ",") {
 				r, msg := f.Engine.parseRef(c, s)
 				switch {
-				case msg == noKey, r.parent != "":
+				case msg == noKey, r.parent != "" && r.typ.keyCol != r.typ.keyField.Column:
 					return Cond{}, errs.List(noKey)
 				case msg != "":
 					return Cond{}, errs.List("URI not valid: " + s)
