@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -205,7 +204,7 @@ func (o *options) manager() *cobra.Command {
 		}
 		help := len(args) == 0 || slices.ContainsFunc(args, func(a string) bool { return a == "-h" || a == "--help" || a == "help" })
 		if !help {
-			if args, err = askPassword(args, cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
+			if args, err = ask(args, cmd.InOrStdin(), cmd.ErrOrStderr(), os.Getenv); err != nil {
 				return err
 			}
 			set, err := o.load(cmd.ErrOrStderr())
@@ -254,34 +253,6 @@ func (o *options) managerFlags(args []string) ([]string, error) {
 		}
 	}
 	return rest, nil
-}
-
-// askPassword asks for the password that reset-admin-password was not given.
-func askPassword(args []string, in io.Reader, prompt io.Writer) ([]string, error) {
-	if args[0] != "reset-admin-password" || len(args) > 1 {
-		return args, nil
-	}
-	lines := bufio.NewReader(in)
-	read := func(text string) (string, error) {
-		fmt.Fprint(prompt, text)
-		line, err := lines.ReadString('\n')
-		if err != nil && line == "" {
-			return "", errors.New("no password given: use --password or --random")
-		}
-		return strings.TrimRight(line, "\r\n"), nil
-	}
-	first, err := read("Please enter new password for user \"admin\": ")
-	if err != nil {
-		return nil, err
-	}
-	second, err := read("Please enter new password for user \"admin\" again: ")
-	if err != nil {
-		return nil, err
-	}
-	if first != second {
-		return nil, errors.New("the passwords differ")
-	}
-	return append(args, "--password="+first), nil
 }
 
 // settings shows what is set, to what, and by what.

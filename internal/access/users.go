@@ -71,6 +71,25 @@ func (a *Access) SetSuperuser(ctx context.Context, name, password string) (err e
 	})
 }
 
+// NewSuperuser makes a superuser, who can't log in where the password is empty. The error is of kind Conflict where the name is taken.
+func (a *Access) NewSuperuser(ctx context.Context, name, email, password string) (err error) {
+	defer errs.Wrap(&err, "make superuser %s", name)
+	hash := Unusable()
+	if password != "" {
+		if hash, err = a.Hash(password); err != nil {
+			return err
+		}
+	}
+	return a.DB.Update(ctx, func(tx *db.Tx) error {
+		n, err := tx.Exec(ctx, `INSERT INTO auth_user (username, email, password, is_superuser, is_staff, is_active, date_joined) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (username) DO NOTHING`, name, email, hash, true, true, true, int64(a.Now.Now()))
+		if err == nil && n == 0 {
+			err = errs.E(errs.Conflict, "That username is already taken.")
+		}
+		return err
+	})
+}
+
 // User returns the user with this name; errs.NotFound where there is none.
 func (a *Access) User(ctx context.Context, name string) (*pulp.User, error) {
 	u, _, err := a.load(ctx, name)

@@ -116,10 +116,13 @@ func (s *Server) Manager(ctx context.Context, args []string, out io.Writer) erro
 	return root.ExecuteContext(ctx)
 }
 
+// A managerRun carries one of the manager's commands out.
+type managerRun = func(ctx context.Context, s *Server, cmd *cobra.Command, args []string) error
+
 // ManagerCommands returns the manager's commands. open gives them the server to work on.
 func ManagerCommands(open func(ctx context.Context) (*Server, func() error, error)) *cobra.Command {
 	root := &cobra.Command{Use: "pulpcore-manager", Short: "Administer a server", SilenceUsage: true, SilenceErrors: true}
-	add := func(use, short string, args cobra.PositionalArgs, run func(ctx context.Context, s *Server, cmd *cobra.Command, args []string) error) *cobra.Command {
+	add := func(use, short string, args cobra.PositionalArgs, run managerRun) *cobra.Command {
 		c := &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) (err error) {
 			s, done, err := open(cmd.Context())
 			if err != nil {
@@ -138,6 +141,7 @@ func ManagerCommands(open func(ctx context.Context) (*Server, func() error, erro
 	reset := add("reset-admin-password", "Make the superuser admin, or give it a new password", cobra.NoArgs, resetAdminPassword)
 	reset.Flags().StringP("password", "p", "", "the new password")
 	reset.Flags().Bool("random", false, "make one up and print it")
+	addUserCommands(add)
 	add("dispatch-task JSON", "Dispatch a task and print its href", cobra.ExactArgs(1), dispatchTask)
 	add("create-task-group", "Make a task group and print its href", cobra.NoArgs, createTaskGroup)
 	check := add("check", "Check settings, database and data folder", cobra.ArbitraryArgs, func(_ context.Context, s *Server, cmd *cobra.Command, _ []string) error {
