@@ -28,6 +28,9 @@ type ContentType struct {
 	Names []string
 	// Reclaim says that files which can be downloaded again may be dropped, for their space.
 	Reclaim bool
+	// Packages says how databases of vulnerabilities know units; those that they cannot know are left out. It is nil for types of which
+	// there is no such database.
+	Packages func(ctx context.Context, q db.Querier, ids []pulp.ID) ([]Package, error)
 }
 
 var contentOrdering = []string{"pk", "pulp_created", "pulp_id", "pulp_labels", "pulp_last_updated", "pulp_type", "timestamp_of_interest", "upstream_id"}
@@ -37,6 +40,18 @@ func DefineContent[T any](s *Service, r rest.Resource[T], ct ContentType) (rest.
 	r.Family, r.Table, r.LabelPermission = Contents, ct.Table, "core.manage_content_labels"
 	r.Filters = append(r.Filters, s.contentFilters()...)
 	r.Ordering = append(slices.Clone(r.Ordering), contentOrdering...)
+	if expand := r.Expand; ct.Packages != nil {
+		r.Expand = func(ctx context.Context, q db.Querier, list []*T) error {
+			units := make([]*Content, len(list))
+			for i, v := range list {
+				units[i] = any(v).(interface{ common() *Content }).common()
+			}
+			if err := s.expandReports(ctx, q, units); err != nil || expand == nil {
+				return err
+			}
+			return expand(ctx, q, list)
+		}
+	}
 	t := rest.Define(r)
 	ct.Type = t.Type
 	if ct.Names == nil {
@@ -88,9 +103,14 @@ func (s *Service) genericContents() *rest.Type {
 		Ordering: []string{"pk"},
 		Expand: func(ctx context.Context, q db.Querier, list []*GenericContent) error {
 			byID := map[pulp.ID]*GenericContent{}
-			ids := make([]pulp.ID, len(list))
+			ids, units := make([]pulp.ID, len(list)), make([]*Content, len(list))
 			for i, c := range list {
-				ids[i], byID[c.ID] = c.ID, c
+				ids[i], units[i], byID[c.ID] = c.ID, &c.Content, c
+			}
+			if s.scannable() {
+				if err := s.expandReports(ctx, q, units); err != nil {
+					return err
+				}
 			}
 			marks, args := db.In(ids)
 			return db.Each(ctx, q, func(rows *sql.Rows) error {

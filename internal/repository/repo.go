@@ -28,6 +28,8 @@ type RepositoryType struct {
 	Published bool
 	// PathCheck refuses versions in which files' paths collide.
 	PathCheck bool
+	// Scan says that versions have the action that looks up what is known to be unsafe of their units; see [ContentType.Packages].
+	Scan bool
 	// Finalize changes a draft before it is completed, or refuses it.
 	Finalize func(ctx context.Context, tx *db.Tx, d *Draft) error
 	// Completed runs after a version is there, as a part of the same task. If it fails, the version is taken back.
@@ -112,7 +114,7 @@ func DefineRepository[T any](s *Service, r rest.Resource[T], base func(*T) *Repo
 	})
 	t := rest.Define(r)
 	rt.Type = t.Type
-	rt.versions = s.versionType(t.Type)
+	rt.versions = s.versionType(t.Type, rt.Scan)
 	s.repos[r.PulpType] = &rt
 	return t, &rt
 }

@@ -3,6 +3,7 @@ package repository
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"granary/internal/blob"
@@ -29,6 +30,10 @@ type Config struct {
 	OrphanAge     time.Duration    // how old an orphan must be to go
 	UploadAge     time.Duration    // how long an upload may lie untouched; 0 means for ever
 	Download      func(r pulp.Remote) (*download.Client, error)
+	OSV           string        // where the database of vulnerabilities is, as "https://api.osv.dev"
+	HTTP          *http.Client  // asks it
+	ScanLimit     int           // how many units it is asked about at once
+	ScanPause     time.Duration // before it is asked again, where it is busy
 }
 
 // A Service knows the types of all plugins and keeps the domain's rules.
@@ -36,6 +41,7 @@ type Service struct {
 	Config
 	Artifacts rest.Typed[Artifact]
 	Uploads   rest.Typed[Upload]
+	reports   rest.Typed[VulnerabilityReport]
 
 	contents map[string]*ContentType    // by pulp_type
 	repos    map[string]*RepositoryType // by pulp_type
@@ -46,13 +52,14 @@ func New(c Config) *Service {
 	s := &Service{Config: c, contents: map[string]*ContentType{}, repos: map[string]*RepositoryType{}}
 	s.Artifacts = s.defineArtifacts()
 	s.Uploads = s.defineUploads()
+	s.reports = s.defineReports()
 	return s
 }
 
 // Types returns the core's types: artifacts, uploads and the lists over all types of a family.
 func (s *Service) Types() []*rest.Type {
 	return []*rest.Type{
-		s.Artifacts.Type, s.Uploads.Type, s.genericContents(), s.genericRepositories(), s.genericVersions(), s.genericPublications(),
+		s.Artifacts.Type, s.Uploads.Type, s.reports.Type, s.genericContents(), s.genericRepositories(), s.genericVersions(), s.genericPublications(),
 		s.genericRemotes(), s.genericDistributions(), s.genericGuards(),
 	}
 }
@@ -66,6 +73,7 @@ func (s *Service) Kinds() []task.Kind {
 		{Name: taskRepairAll, Run: s.runRepair},
 		{Name: taskOrphans, Run: s.runOrphans},
 		{Name: taskReclaim, Run: s.runReclaim},
+		{Name: taskScan, Run: s.runScan},
 		{Name: taskCommit, Run: s.runCommit},
 		{Name: taskUploads, Run: s.runUploads},
 	}

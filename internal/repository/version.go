@@ -92,7 +92,7 @@ func versionFilterList() []rest.Filter {
 var versionOrdering = []string{"complete", "content_ids", "info", "number", "pk", "pulp_created", "pulp_id", "pulp_last_updated"}
 
 // versionType declares the versions of one type of repository.
-func (s *Service) versionType(parent *rest.Type) rest.Typed[Version] {
+func (s *Service) versionType(parent *rest.Type, scan bool) rest.Typed[Version] {
 	var t rest.Typed[Version]
 	object := func(f func(ctx context.Context, r *rest.Request, v *Version) (*rest.Response, error)) func(context.Context, *rest.Request) (*rest.Response, error) {
 		return func(ctx context.Context, r *rest.Request) (*rest.Response, error) {
@@ -103,16 +103,20 @@ func (s *Service) versionType(parent *rest.Type) rest.Typed[Version] {
 			return f(ctx, r, v)
 		}
 	}
+	actions := []rest.Action{
+		{Name: "delete", Method: http.MethodDelete, Task: true, Handle: object(s.deleteVersionRequest)},
+		{Name: "repair", Request: repairInput{}, RequestSchema: "Repair", Task: true, Handle: object(s.repairVersionRequest)},
+	}
+	if scan {
+		actions = append(actions, rest.Action{Name: "scan", Task: true, Handle: object(s.scanRequest)})
+	}
 	t = rest.Define(rest.Resource[Version]{
 		App: parent.App, Model: "RepositoryVersion", Label: versionLabel, Schema: "RepositoryVersion", Path: "versions",
 		HrefName: strings.TrimSuffix(parent.HrefParam(), "_href") + "_version_href",
 		Family:   Versions, Table: "core_repositoryversion", Parent: parent, ParentCol: "repository", KeyCol: "number",
 		Where: "m.complete", Filters: versionFilterList(), Ordering: versionOrdering, NoIDFilter: true, Expand: s.expandVersions,
-		Order: "m.number DESC",
-		Actions: []rest.Action{
-			{Name: "delete", Method: http.MethodDelete, Task: true, Handle: object(s.deleteVersionRequest)},
-			{Name: "repair", Request: repairInput{}, RequestSchema: "Repair", Task: true, Handle: object(s.repairVersionRequest)},
-		},
+		Order:   "m.number DESC",
+		Actions: actions,
 	})
 	return t
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -251,6 +252,7 @@ func (s *Server) assemble(ctx context.Context) error {
 		DB: s.DB, API: s.API, Tasks: s.Tasks, Blobs: s.Blobs, Log: s.Log, Now: s.Now, Allowed: set.AllowedContentChecksums, ImportPaths: set.AllowedImportPaths,
 		UploadDir: set.ChunkedUploadDir, ContentOrigin: set.ContentOrigin, ContentPrefix: set.ContentPathPrefix, OrphanAge: set.OrphanProtectionTime,
 		UploadAge: set.UploadProtectionTime, Download: fetch,
+		OSV: set.OSVURL, HTTP: &http.Client{Timeout: osvTimeout}, ScanLimit: set.VulnReportTaskLimiter, ScanPause: time.Second,
 	})
 	s.diagnoses = diagnose.New(diagnose.Config{DB: s.DB, Log: s.Log, Allowed: set.TaskDiagnostics, Stage: s.Blobs.Stage, Save: s.Repos.SaveArtifact})
 	s.Guards = guard.New(guard.Config{
@@ -373,6 +375,9 @@ func Schedules(set *settings.Settings) []task.Schedule {
 		{Name: "Clean up stale tasks periodically", TaskName: "pulpcore.app.tasks.purge.purge", Interval: set.TaskProtectionTime},
 	}
 }
+
+// osvTimeout is how long the database of vulnerabilities may take for an answer.
+const osvTimeout = time.Minute
 
 // stopTime is how long a server that is told to stop lets requests finish.
 const stopTime = 10 * time.Second

@@ -421,6 +421,8 @@ type Settings struct {
 
 	// Offers the tasks that tests use.
 	TestTasks bool `env:"GRANARY_TEST_TASKS" default:"false"`
+	// Where vulnerability reports come from: a server that has the API of https://osv.dev.
+	OSVURL string `env:"GRANARY_OSV_URL" default:"https://api.osv.dev"`
 	// Addresses of proxies whose X-Forwarded-* and identity headers count: networks or single addresses, with commas between.
 	TrustedProxies []netip.Prefix `env:"GRANARY_TRUSTED_PROXIES" default:""`
 	// Largest request body in bytes; 0: no limit.

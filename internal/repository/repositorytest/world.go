@@ -5,6 +5,7 @@ package repositorytest
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -124,6 +125,7 @@ func (w *World) assemble(plugins []plugin.Plugin) {
 	w.Repos = repository.New(repository.Config{
 		DB: w.DB, API: w.API, Tasks: w.Tasks, Blobs: blob.Single{Store: w.Blobs}, Log: log, Now: w.Now, Allowed: w.Allowed, ImportPaths: []string{w.dirs.temp},
 		UploadDir: "upload", ContentOrigin: "http://content", ContentPrefix: "/pulp/content/", OrphanAge: 24 * time.Hour,
+		HTTP: http.DefaultClient, ScanLimit: 3, ScanPause: time.Millisecond,
 		Download: func(r pulp.Remote) (*download.Client, error) {
 			return download.New(r, download.Options{Allowed: w.Allowed, ImportPaths: []string{w.dirs.temp}, MaxRetries: 1, Log: log, Sleep: func(context.Context, time.Duration) error { return nil }})
 		},
