@@ -13,6 +13,7 @@ import (
 	"granary/internal/repository"
 	"granary/internal/rest"
 	"granary/internal/settings"
+	"granary/internal/signing"
 	"granary/internal/task"
 	"granary/internal/transfer"
 )
@@ -36,6 +37,7 @@ type Host struct {
 	Repos    *repository.Service
 	Blobs    blob.Stores
 	Settings *settings.Settings
+	Signing  *signing.Services
 	Now      pulp.Clock
 	Log      *slog.Logger
 }
@@ -45,6 +47,7 @@ type Parts struct {
 	Types     []*rest.Type
 	Endpoints []*rest.Endpoint
 	Tasks     []task.Kind
+	Signing   []signing.Class            // the classes of signing services that it has
 	Serving   map[string]content.Serving // how distributions are served, by pulp_type
 	Guards    map[string]guard.Check     // who passes content guards, by pulp_type
 	Transfer  []transfer.Format          // how repositories are exported and imported

@@ -27,6 +27,7 @@ import (
 // managed is a command's call and its outcome, on the control socket.
 type managed struct {
 	Args   []string `json:"args,omitempty"`
+	Dir    string   `json:"dir,omitempty"` // that the command was called in
 	Output string   `json:"output,omitempty"`
 	Error  string   `json:"error,omitempty"`
 }
@@ -45,7 +46,11 @@ func Manage(ctx context.Context, data string, args []string, out io.Writer) (ok 
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}}}
 	defer client.CloseIdleConnections()
-	body, err := json.Marshal(managed{Args: args})
+	dir, err := os.Getwd()
+	if err != nil {
+		return false, err
+	}
+	body, err := json.Marshal(managed{Args: args, Dir: dir})
 	if err != nil {
 		return false, err
 	}
@@ -98,7 +103,7 @@ func (s *Server) control(ctx context.Context) (err error) {
 			return
 		}
 		var out bytes.Buffer
-		err := s.Manager(r.Context(), m.Args, &out)
+		err := s.Manager(context.WithValue(r.Context(), dirKey{}, m.Dir), m.Args, &out)
 		answer := managed{Output: out.String()}
 		if err != nil {
 			answer.Error = err.Error()
@@ -144,6 +149,7 @@ func ManagerCommands(open func(ctx context.Context) (*Server, func() error, erro
 	addUserCommands(add)
 	add("dispatch-task JSON", "Dispatch a task and print its href", cobra.ExactArgs(1), dispatchTask)
 	add("create-task-group", "Make a task group and print its href", cobra.NoArgs, createTaskGroup)
+	addSigning(add)
 	check := add("check", "Check settings, database and data folder", cobra.ArbitraryArgs, func(_ context.Context, s *Server, cmd *cobra.Command, _ []string) error {
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "System check identified no issues: %s, %s.\n", s.DB.Engine(), s.Settings.MediaRoot)
 		return err

@@ -33,6 +33,7 @@ import (
 	"granary/internal/rest"
 	"granary/internal/rest/openapi"
 	"granary/internal/settings"
+	"granary/internal/signing"
 	"granary/internal/storage"
 	"granary/internal/task"
 	"granary/internal/telemetry"
@@ -75,6 +76,7 @@ type Server struct {
 	Guards  *guard.Service
 	HTTP    *api.API
 	Content *content.Server
+	Signing *signing.Services
 
 	home      blob.Store // the default domain's
 	diagnoses *diagnose.Service
@@ -269,12 +271,15 @@ func (s *Server) assemble(ctx context.Context) error {
 	if set.TestTasks {
 		s.Tasks.Register(task.TestKinds()...)
 	}
-	host := plugin.Host{DB: s.DB, API: s.API, Tasks: s.Tasks, Repos: s.Repos, Blobs: s.Blobs, Settings: set, Now: s.Now, Log: s.Log}
+	s.Signing = signing.New(signing.Config{DB: s.DB, Now: s.Now, Temp: set.WorkingDirectory})
+	s.API.Add(s.Signing.Type())
+	host := plugin.Host{Signing: s.Signing, DB: s.DB, API: s.API, Tasks: s.Tasks, Repos: s.Repos, Blobs: s.Blobs, Settings: set, Now: s.Now, Log: s.Log}
 	for _, p := range append([]plugin.Plugin{openpgp.Plugin()}, s.Plugins...) {
 		parts := p.New(host)
 		s.API.Add(parts.Types...)
 		s.API.AddEndpoint(parts.Endpoints...)
 		s.Tasks.Register(parts.Tasks...)
+		s.Signing.Add(parts.Signing...)
 		for typ, how := range parts.Serving {
 			serving[typ] = how
 		}
