@@ -152,7 +152,7 @@ func (d *document) isLink(name string, p *schema) bool {
 
 // takesReference says whether a field could name another object: it does, or it is a list or an object of anything.
 func (d *document) takesReference(name string, p *schema) bool {
-	if strings.HasSuffix(name, "url") || name == "pulp_labels" || name == "headers" || name == "paths" {
+	if strings.HasSuffix(name, "url") || name == "users" || name == "groups" || name == "pulp_labels" || name == "headers" || name == "paths" {
 		return false
 	}
 	p = d.resolve(p)
