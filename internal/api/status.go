@@ -115,10 +115,21 @@ func (a *API) readApps(ctx context.Context, s *Status) error {
 	}, "SELECT app_type, name, last_heartbeat, versions FROM core_appstatus WHERE last_heartbeat + ttl >= ? ORDER BY created, id", int64(a.Now.Now()))
 }
 
-// storage tells how full the disk of the media folder is.
+// storage tells how full the disk of the domain's folder is.
 func (a *API) storage(ctx context.Context) (s storageStatus) {
+	folder := a.Settings.MediaRoot
+	if c := pulp.CallOf(ctx); c.Domain.Name != pulp.DefaultDomain && !c.Domain.ID.IsZero() {
+		d, err := a.domains.Get(ctx, a.DB, c.Domain.ID)
+		if err != nil {
+			a.Log.ErrorContext(ctx, "cannot tell where the domain's files are", slog.Any("error", err))
+			return s
+		}
+		if location, _ := d.Storage.checked()["location"].(string); location != "" {
+			folder = location
+		}
+	}
 	var fs syscall.Statfs_t
-	if err := syscall.Statfs(a.Settings.MediaRoot, &fs); err != nil {
+	if err := syscall.Statfs(folder, &fs); err != nil {
 		a.Log.ErrorContext(ctx, "cannot tell how full the disk is", slog.Any("error", err))
 		return s
 	}
