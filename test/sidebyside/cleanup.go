@@ -9,7 +9,7 @@ import (
 )
 
 // remember notes what an answer says was made, to delete it at the end.
-func (x *execution) remember(got *reply) {
+func (x *Session) remember(got *reply) {
 	// A login answers 201 too, and its Location is the user, who was there before.
 	href := got.Header.Get("Location")
 	if got.StatusCode == http.StatusCreated && strings.HasPrefix(href, got.Request.URL.Opaque) {
@@ -20,13 +20,13 @@ func (x *execution) remember(got *reply) {
 	}
 }
 
-func (x *execution) note(href string) {
+func (x *Session) note(href string) {
 	if !slices.Contains(x.made, href) {
 		x.made = append(x.made, href)
 	}
 }
 
-func (x *execution) rememberTask(task Value) {
+func (x *Session) rememberTask(task Value) {
 	list, _ := lookup(task, "created_resources").([]Value)
 	for _, v := range list {
 		if href, ok := v.(string); ok {
@@ -39,7 +39,7 @@ func (x *execution) rememberTask(task Value) {
 var kept = []string{"/content/", "/artifacts/", "/versions/", "/login/"}
 
 // cleanUp deletes what the scenario made, the newest first, and ignores what is gone already.
-func (x *execution) cleanUp(ctx context.Context) error {
+func (x *Session) cleanUp(ctx context.Context) error {
 	for _, href := range slices.Clone(x.made) {
 		if !strings.Contains(href, "/tasks/") {
 			continue

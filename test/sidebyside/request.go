@@ -15,8 +15,8 @@ import (
 )
 
 // request builds a step's request with all variables put in.
-func (x *execution) request(ctx context.Context, step *Step) (*http.Request, error) {
-	target, err := x.expand(step.Target)
+func (x *Session) request(ctx context.Context, step *Step) (*http.Request, error) {
+	target, err := x.Expand(step.Target)
 	if err != nil {
 		return nil, err
 	}
@@ -35,14 +35,14 @@ func (x *execution) request(ctx context.Context, step *Step) (*http.Request, err
 	}
 	req.Header.Set("User-Agent", "granary-side-by-side")
 	if user := cmp.Or(step.User, x.runner.User); user != "none" {
-		if user, err = x.expand(user); err != nil {
+		if user, err = x.Expand(user); err != nil {
 			return nil, err
 		}
 		name, password, _ := strings.Cut(user, " ")
 		req.SetBasicAuth(name, password)
 	}
 	for _, f := range step.Header {
-		value, err := x.expand(f.Value)
+		value, err := x.Expand(f.Value)
 		if err != nil {
 			return nil, err
 		}
@@ -64,9 +64,9 @@ func escape(s string) string {
 	return b.String()
 }
 
-func (x *execution) payload(step *Step) (io.Reader, string, error) {
+func (x *Session) payload(step *Step) (io.Reader, string, error) {
 	if len(step.Parts) == 0 {
-		text, err := x.expand(step.Body)
+		text, err := x.Expand(step.Body)
 		if err != nil || step.Type == "" {
 			return nil, "", err
 		}
@@ -85,9 +85,9 @@ func (x *execution) payload(step *Step) (io.Reader, string, error) {
 	return &buf, form.FormDataContentType(), nil
 }
 
-func (x *execution) part(form *multipart.Writer, p Part) error {
+func (x *Session) part(form *multipart.Writer, p Part) error {
 	if !p.File {
-		text, err := x.expand(p.Text)
+		text, err := x.Expand(p.Text)
 		if err != nil {
 			return err
 		}

@@ -43,42 +43,73 @@ const (
 // Run executes a scenario, removes what it made, and returns the normalised answers.
 // A step that can't be done (a capture found nothing, a task does not end) is an error, and the others are done all the same.
 func (r *Runner) Run(ctx context.Context, s *Scenario) (*Transcript, error) {
-	run := &execution{runner: r, norm: newNormaliser(), vars: map[string]string{}, files: map[string][]byte{}, over: make(chan struct{})}
-	upstream := httptest.NewServer(http.HandlerFunc(run.upstream))
-	defer upstream.Close()
-	defer close(run.over)
-	if err := run.prepare(s, upstream.URL); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	x, err := r.Begin(s)
+	if err != nil {
+		return nil, err
 	}
 	t := &Transcript{}
 	var failed error
 	for _, step := range s.Steps {
-		answer, err := run.step(ctx, step)
+		answer, err := x.Do(ctx, step)
 		t.Answers = append(t.Answers, answer)
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s.txt:%d: %w", s.Name, step.Line, err))
-		}
+		failed = errors.Join(failed, err)
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	if err := run.cleanUp(ctx); err != nil {
-		failed = errors.Join(failed, fmt.Errorf("%s: clean up: %w", s.Name, err))
-	}
-	return t, failed
+	return t, errors.Join(failed, x.End(ctx))
 }
 
-// An execution is one run of a scenario.
-type execution struct {
+// A Session is one run of a scenario. [Runner.Begin] is for those who decide between its steps what to do next.
+type Session struct {
+	name   string
 	runner *Runner
 	norm   *normaliser
 	vars   map[string]string
 	files  map[string][]byte
 	made   []string      // hrefs to delete, oldest first
 	over   chan struct{} // closed at the end, for requests to the upstream that still hang
+	remote *httptest.Server
 }
 
-func (x *execution) prepare(s *Scenario, upstream string) error {
+// Begin starts a session with a scenario's files. [Session.End] must follow.
+func (r *Runner) Begin(s *Scenario) (*Session, error) {
+	x := &Session{name: s.Name, runner: r, norm: newNormaliser(), vars: map[string]string{}, files: map[string][]byte{}, over: make(chan struct{})}
+	x.remote = httptest.NewServer(http.HandlerFunc(x.upstream))
+	if err := x.prepare(s, x.remote.URL); err != nil {
+		x.close()
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	return x, nil
+}
+
+// Do sends a step and returns its normalised answer. Where there is an answer and an error, what should follow could not be done.
+func (x *Session) Do(ctx context.Context, step *Step) (*Answer, error) {
+	answer, err := x.step(ctx, step)
+	if err != nil {
+		err = fmt.Errorf("%s.txt:%d: %w", x.name, step.Line, err)
+	}
+	return answer, err
+}
+
+// Set sets a variable.
+func (x *Session) Set(name, value string) { x.vars[name] = value }
+
+// End removes what the session made.
+func (x *Session) End(ctx context.Context) error {
+	defer x.close()
+	if err := x.cleanUp(ctx); err != nil {
+		return fmt.Errorf("%s: clean up: %w", x.name, err)
+	}
+	return nil
+}
+
+func (x *Session) close() {
+	close(x.over)
+	x.remote.Close()
+}
+
+func (x *Session) prepare(s *Scenario, upstream string) error {
 	unique := "g" + strings.ToLower(rand.Text()[:9])
 	x.vars["u"], x.vars["uuid"] = unique, uuid.NewString()
 	x.vars["URL"], x.vars["API"], x.vars["CONTENT"] = x.runner.URL, apiRoot, contentRoot
@@ -88,7 +119,7 @@ func (x *execution) prepare(s *Scenario, upstream string) error {
 	x.vars["UPSTREAM"], x.vars["FIXTURES"] = upstream, upstream+"/fixtures"
 
 	for _, f := range s.Files {
-		data, err := x.expand(f.Data)
+		data, err := x.Expand(f.Data)
 		if err != nil {
 			return fmt.Errorf("file %s: %w", f.Name, err)
 		}
@@ -114,9 +145,9 @@ func (x *execution) prepare(s *Scenario, upstream string) error {
 	return nil
 }
 
-// expand puts variables into a text: $name, ${name}, ${name:id} for the last segment of an href, ${name:checkpoint} for
+// Expand puts variables into a text: $name, ${name}, ${name:id} for the last segment of an href, ${name:checkpoint} for
 // a time as the paths of checkpoints have it, $$ for a dollar.
-func (x *execution) expand(text string) (string, error) {
+func (x *Session) Expand(text string) (string, error) {
 	var missing []string
 	out := os.Expand(text, func(name string) string {
 		if name == "$" {
@@ -150,7 +181,7 @@ type reply struct {
 	task Value
 }
 
-func (x *execution) step(ctx context.Context, step *Step) (*Answer, error) {
+func (x *Session) step(ctx context.Context, step *Step) (*Answer, error) {
 	got, err := x.send(ctx, step)
 	if err != nil {
 		return nil, err
@@ -187,7 +218,7 @@ func (x *execution) step(ctx context.Context, step *Step) (*Answer, error) {
 }
 
 // body records an answer's body: JSON as it is, text by lines, files of the scenario by name.
-func (x *execution) body(a *Answer, got *reply, step *Step, norm *normaliser) {
+func (x *Session) body(a *Answer, got *reply, step *Step, norm *normaliser) {
 	switch {
 	case len(got.body) == 0:
 		a.Empty = true
@@ -210,7 +241,7 @@ func (x *execution) body(a *Answer, got *reply, step *Step, norm *normaliser) {
 	a.Body = norm.json("body", string(got.body), step)
 }
 
-func (x *execution) send(ctx context.Context, step *Step) (*reply, error) {
+func (x *Session) send(ctx context.Context, step *Step) (*reply, error) {
 	req, err := x.request(ctx, step)
 	if err != nil {
 		return nil, err
@@ -234,7 +265,7 @@ func (x *execution) send(ctx context.Context, step *Step) (*reply, error) {
 }
 
 // capture sets a variable from an answer.
-func (x *execution) capture(action Action, got *reply) error {
+func (x *Session) capture(action Action, got *reply) error {
 	first, rest, _ := strings.Cut(action.Path, ".")
 	switch first {
 	case "status":
@@ -288,8 +319,8 @@ func lookup(v Value, at string) Value {
 }
 
 // waitFor waits for a given task, or else for the task or task group that an answer names.
-func (x *execution) waitFor(ctx context.Context, href string, answer Value) (Value, error) {
-	href, err := x.expand(href)
+func (x *Session) waitFor(ctx context.Context, href string, answer Value) (Value, error) {
+	href, err := x.Expand(href)
 	if err != nil {
 		return nil, err
 	}
@@ -308,7 +339,7 @@ func (x *execution) waitFor(ctx context.Context, href string, answer Value) (Val
 var errGone = errors.New("it is gone")
 
 // wait polls a task or task group until it is over.
-func (x *execution) wait(ctx context.Context, href string) (Value, error) {
+func (x *Session) wait(ctx context.Context, href string) (Value, error) {
 	isTask := strings.Contains(href, "/tasks/")
 	ctx, cancel := context.WithTimeout(ctx, x.runner.Timeout)
 	defer cancel()

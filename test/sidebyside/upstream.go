@@ -9,7 +9,7 @@ import (
 
 // upstream plays the remote: it serves the scenario's files below upstream/ and the fixtures, and below /never/ it
 // lets its clients wait.
-func (x *execution) upstream(w http.ResponseWriter, r *http.Request) {
+func (x *Session) upstream(w http.ResponseWriter, r *http.Request) {
 	if name, ok := strings.CutPrefix(r.URL.Path, "/fixtures/"); ok && x.runner.Fixtures != "" {
 		http.ServeFileFS(w, r, os.DirFS(x.runner.Fixtures), path.Clean(name))
 		return
