@@ -70,8 +70,11 @@ func permission(action, label string) string {
 // Visible implements [rest.Authoriser]: the part of the type's objects that its policy's scoping leaves.
 func (a *Access) Visible(ctx context.Context, t *rest.Type) (rest.Cond, error) {
 	user := pulp.CallOf(ctx).User
-	if user == nil || user.Superuser {
+	if user == nil || user.Superuser || t.Unscoped {
 		return rest.Cond{}, nil
+	}
+	if t.Open && t.Family() == "repository_version" {
+		return a.versionsOf(ctx, t.Engine().TypesOf("repository"))
 	}
 	p, err := a.policy(ctx, t.Viewset())
 	if err != nil || p == nil || p.scoping == nil || p.scoping.Function == "" {
@@ -121,6 +124,15 @@ func (a *Access) ContentOf(ctx context.Context, repositories []*rest.Type) (rest
 			" WHERE rc.content = m.id AND rc.added < r.next_version" + c.SQL + ")",
 		Args: c.Args,
 	}, nil
+}
+
+// versionsOf is the condition on repository versions that the caller may view their repository, which is of these types.
+func (a *Access) versionsOf(ctx context.Context, repositories []*rest.Type) (rest.Cond, error) {
+	c, err := a.viewable(ctx, "r", repositories...)
+	if err != nil || c.SQL == "" {
+		return c, err
+	}
+	return rest.Cond{SQL: "m.repository IN (SELECT r.id FROM core_repository r WHERE " + c.SQL + ")", Args: c.Args}, nil
 }
 
 // viewable is the condition on rows of a table, known by its alias, that the caller may view them. Several types are those of one family.

@@ -152,9 +152,18 @@ func (a *Access) TasksDeleted(ctx context.Context, tx *db.Tx, ids []pulp.ID) (ma
 
 // MayDelete picks the tasks that the context's user may delete: for the queue's purge.
 func (a *Access) MayDelete(ctx context.Context, q db.Querier, ids []pulp.ID) ([]pulp.ID, error) {
+	return a.mayTasks(ctx, q, "core.delete_task", ids)
+}
+
+// MayCancel picks the tasks that the context's user may cancel.
+func (a *Access) MayCancel(ctx context.Context, q db.Querier, ids []pulp.ID) ([]pulp.ID, error) {
+	return a.mayTasks(ctx, q, "core.change_task", ids)
+}
+
+// mayTasks picks the tasks on which the context's user has a permission.
+func (a *Access) mayTasks(ctx context.Context, q db.Querier, permission string, ids []pulp.ID) ([]pulp.ID, error) {
 	user := pulp.CallOf(ctx).User
-	const deleting = "core.delete_task"
-	all, err := a.Holds(ctx, q, user, deleting, pulp.Ref{}, Levels{Model: true, Domain: true})
+	all, err := a.Holds(ctx, q, user, permission, pulp.Ref{}, Levels{Model: true, Domain: true})
 	if err != nil || all {
 		return ids, err
 	}
@@ -165,7 +174,7 @@ func (a *Access) MayDelete(ctx context.Context, q db.Querier, ids []pulp.ID) ([]
 	for batch := range slices.Chunk(ids, 500) {
 		marks, args := db.In(batch)
 		some, err := db.Column[pulp.ID](ctx, q, "SELECT DISTINCT object FROM core_grant WHERE user_id = ? AND permission = ? AND object IN "+marks,
-			append([]any{user.ID, deleting}, args...)...)
+			append([]any{user.ID, permission}, args...)...)
 		if err != nil {
 			return nil, err
 		}

@@ -69,7 +69,7 @@ func (s *StorageSettings) check(class storage.Class, before storage.Settings) an
 
 func (a *API) defineDomains() rest.Typed[Domain] {
 	return rest.Define(rest.Resource[Domain]{
-		App: "core", Model: "Domain", Path: "domains", Table: "core_domain", Global: true,
+		App: "core", Model: "Domain", Path: "domains", Table: "core_domain", Global: true, Unscoped: true,
 		Create: rest.Now, Update: rest.Immediate, Delete: rest.Immediate, LaxFields: true,
 		Filters: append(rest.Text("name", "m.name", rest.NameLookups...), rest.LabelSelect()),
 		Ordering: []string{

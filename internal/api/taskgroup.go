@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"granary/internal/db"
+	"granary/internal/errs"
 	"granary/internal/pulp"
 	"granary/internal/rest"
 	"granary/internal/task"
@@ -99,12 +100,29 @@ func expandGroups(ctx context.Context, q db.Querier, list []*TaskGroup) error {
 	}, "SELECT task_group, id, created, updated, name, state, unblocked_at, started_at, finished_at FROM core_task WHERE task_group IN "+marks+" ORDER BY seq", args...)
 }
 
+// mayCancelAll refuses those who may not cancel every task of a group. The group's access policy doesn't: it is open to all who see one of
+// its tasks.
+func (a *API) mayCancelAll(ctx context.Context, group pulp.ID) error {
+	members, err := db.Column[pulp.ID](ctx, a.DB, "SELECT id FROM core_task WHERE task_group = ?", group)
+	if err != nil {
+		return err
+	}
+	may, err := a.Access.MayCancel(ctx, a.DB, members)
+	if err == nil && len(may) < len(members) {
+		err = errs.E(errs.Denied, "You do not have permission to perform this action.")
+	}
+	return err
+}
+
 func (a *API) cancelGroup(ctx context.Context, r *rest.Request) (*rest.Response, error) {
 	if err := cancels(r); err != nil {
 		return nil, err
 	}
 	g, err := a.groups.Object(ctx, r)
 	if err != nil {
+		return nil, err
+	}
+	if err := a.mayCancelAll(ctx, g.ID); err != nil {
 		return nil, err
 	}
 	after, err := a.Tasks.CancelGroup(ctx, g.ID)

@@ -61,6 +61,7 @@ func (s *Service) defineUploads() rest.Typed[Upload] {
 		Expand:   expandUploads,
 		Filters:  rest.Numbers("size", "m.size", "", "gt", "lt", "range"),
 		Ordering: []string{"pk", "pulp_created", "pulp_id", "pulp_last_updated", "size"},
+		Unscoped: true,
 		Actions: []rest.Action{
 			{Name: "update", Method: http.MethodPut, Request: chunkInput{}, RequestSchema: "UploadChunk", ResponseName: "UploadResponse", Headers: []string{"Content-Range"}, Handle: s.putChunk},
 			{Name: "commit", Request: commitInput{}, RequestSchema: "UploadCommit", Task: true, Handle: s.commitUpload},

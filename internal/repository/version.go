@@ -124,6 +124,7 @@ func (s *Service) versionType(parent *rest.Type, scan bool) rest.Typed[Version] 
 func (s *Service) genericVersions() *rest.Type {
 	return rest.Define(rest.Resource[Version]{
 		App: "core", Model: "RepositoryVersion", Label: versionLabel, Path: "repository_versions", Family: Versions, Table: "core_repositoryversion",
+		Open: true,
 		Scope: func(ctx context.Context) rest.Cond {
 			return rest.Cond{SQL: "m.repository IN (SELECT id FROM core_repository WHERE domain = ? AND NOT user_hidden)", Args: []any{pulp.CallOf(ctx).Domain.ID}}
 		},

@@ -127,6 +127,10 @@ type Resource[T any] struct {
 	LabelPermission string
 
 	Actions []Action
+	// Unscoped says that everybody sees all objects, whatever the queryset_scoping of the access policy says: as Pulp does with some types.
+	Unscoped bool
+	// Open says that there is no access policy, and that everybody who is logged in may ask.
+	Open bool
 	// Roles says that roles can be given on single objects: there are list_roles, add_role, remove_role and my_permissions.
 	Roles bool
 
@@ -153,6 +157,7 @@ type Type struct {
 	Filters                []Filter
 	Ordering               []string
 	Fields                 []*Field
+	Unscoped, Open         bool
 	CreateStatus           int
 	Name, HrefName, Tag    string
 	Ops                    map[string]string
@@ -214,6 +219,7 @@ func Define[T any](r Resource[T]) Typed[T] {
 	t := &Type{
 		App: r.App, Model: r.Model, Path: r.Path, Label: r.Label, Schema: r.Schema, PulpType: r.PulpType,
 		Create: r.Create, Update: r.Update, Delete: r.Delete, NoList: r.NoList, NoRead: r.NoRead, Parent: r.Parent, Actions: r.Actions,
+		Unscoped: r.Unscoped, Open: r.Open,
 		CreateStatus: r.CreateStatus, Name: r.Name, HrefName: r.HrefName, Tag: r.Tag, Ops: r.Ops, RequestSchema: r.RequestSchema, DetailSchema: r.DetailSchema,
 		Ordering: r.Ordering, Fields: fieldsOf(model, master),
 		model: model, family: r.Family, table: r.Table, parentCol: r.ParentCol, keyCol: r.KeyCol, global: r.Global, roles: r.Roles, labelling: r.LabelPermission, where: r.Where, order: r.Order,
