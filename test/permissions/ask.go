@@ -125,6 +125,20 @@ func (a *Asker) call(ctx context.Context, method, target string, body, into any)
 	return json.NewDecoder(resp.Body).Decode(into)
 }
 
+// Knows says whether the server knows the URL of a section's first request.
+func (a *Asker) Knows(ctx context.Context, s *Section) (bool, error) {
+	x, err := a.runner.Begin(s.Scenario)
+	if err != nil {
+		return false, err
+	}
+	x.Set("API", a.root())
+	answer, err := x.Do(ctx, &sidebyside.Step{Method: http.MethodGet, Target: s.Scenario.Steps[0].Target})
+	if err != nil {
+		return false, errors.Join(err, x.End(ctx))
+	}
+	return cell(answer) != NoRoute, x.End(ctx)
+}
+
 // Ask puts a section to the server. Where a column can't be prepared, its cells are [Unsent], and the error says why.
 func (a *Asker) Ask(ctx context.Context, s *Section) (*Table, error) {
 	t := &Table{Name: s.Name}

@@ -24,6 +24,7 @@ type Plan struct {
 type Section struct {
 	Name     string
 	Line     int
+	Later    string // what Granary must learn first; the section is left out as long as it does not know its first row's URL
 	Columns  []Column
 	Differs  []Difference
 	Scenario *sidebyside.Scenario
@@ -55,7 +56,7 @@ type Difference struct {
 var (
 	section  = regexp.MustCompile(`^== (\S+)$`)
 	grant    = regexp.MustCompile(`^(group:)?(=?)([a-z_]+\.[a-z0-9_]+|others)(?:@([a-z]+)|/([a-z]+))?$`)
-	headLine = regexp.MustCompile(`^(columns|model|differs): (.+)$`)
+	headLine = regexp.MustCompile(`^(columns|model|differs|later): (.+)$`)
 )
 
 // usual are the columns of a type with roles of its own.
@@ -146,6 +147,8 @@ func (s *Section) head(word, text string) error {
 				return err
 			}
 		}
+	case "later":
+		s.Later = text
 	case "differs":
 		return s.differs(text)
 	}
