@@ -71,6 +71,15 @@ func (f *Format) file(c *Class) string {
 	return "pulp_" + f.Component + ".app.modelresource." + c.Name + ".json"
 }
 
+// files are the names of all files in the directory of a version.
+func (f *Format) files() []string {
+	list := []string{contentArtifacts}
+	for i := range f.Classes {
+		list = append(list, f.file(&f.Classes[i]))
+	}
+	return list
+}
+
 // repository returns the class of the repository itself.
 func (f *Format) repository() *Class {
 	for i := range f.Classes {

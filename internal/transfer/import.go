@@ -58,14 +58,9 @@ func minor(v string) string {
 
 // knownFile says whether a version's directory may have a file of this name.
 func (s *Service) knownFile(name string) bool {
-	if name == contentArtifacts {
-		return true
-	}
 	for _, f := range s.formats {
-		for i := range f.Classes {
-			if f.file(&f.Classes[i]) == name {
-				return true
-			}
+		if slices.Contains(f.files(), name) {
+			return true
 		}
 	}
 	return false
@@ -145,6 +140,11 @@ func (s *Service) importFrom(ctx context.Context, j *task.Job, in *importArgs, s
 		}
 		if list[i].format = s.formats[list[i].pulpType]; list[i].format == nil {
 			return errNoArchive(fmt.Errorf("repositories of the type %q cannot be imported", list[i].pulpType))
+		}
+		for _, name := range list[i].format.files() {
+			if _, ok := c.dirs[list[i].dir][name]; !ok {
+				return errNoArchive(fmt.Errorf("it has no %s/%s", list[i].dir, name))
+			}
 		}
 	}
 	if err := s.importArtifacts(ctx, j, src, c); err != nil {
@@ -363,10 +363,7 @@ func (s *Service) destination(ctx context.Context, j *task.Job, in *importArgs, 
 func (v *versionImport) makeRepository(ctx context.Context, name string) (id pulp.ID, err error) {
 	defer errs.Wrap(&err, "make repository %s", name)
 	class := v.format.repository()
-	m, ok := v.files[v.format.file(class)]
-	if !ok {
-		return id, errNoArchive(fmt.Errorf("it has no %s of %q", class.Name, name))
-	}
+	m := v.files[v.format.file(class)]
 	var columns map[string]any
 	err = eachRow(v.src.section(m), func(r *Row) error {
 		if r.Text("name") != name || columns != nil {
@@ -503,10 +500,7 @@ func (v *versionImport) run(ctx context.Context, repo pulp.ID) (err error) {
 	if err := v.draft.RemoveAll(ctx); err != nil {
 		return err
 	}
-	links, ok := v.files[contentArtifacts]
-	if !ok {
-		return errNoArchive(errors.New("it has no " + contentArtifacts))
-	}
+	links := v.files[contentArtifacts]
 	// Units come with their files, of which an export tells apart. In each pass, those are kept whose content's id falls to it.
 	passes := uint32(1 + links.Size/passSize)
 	total := int64(0)
@@ -560,10 +554,7 @@ func (v *versionImport) pass(ctx context.Context, list member, mine func(id stri
 		if class.Content == nil {
 			continue
 		}
-		m, ok := v.files[v.format.file(class)]
-		if !ok {
-			return n, errNoArchive(errors.New("it has no " + class.Name))
-		}
+		m := v.files[v.format.file(class)]
 		b := batch{v: v, class: class, links: links}
 		err := eachRow(v.src.section(m), func(r *Row) error {
 			id := r.Text("upstream_id")

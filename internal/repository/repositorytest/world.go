@@ -24,6 +24,7 @@ import (
 	"granary/internal/rest/resttest"
 	"granary/internal/settings"
 	"granary/internal/task"
+	"granary/internal/transfer"
 )
 
 // Root is the path of the API.
@@ -39,6 +40,8 @@ type World struct {
 	Blobs *blobfile.Store
 	Media string     // the store's folder
 	Call  *pulp.Call // of the requests; tests may change it
+	// Exchange is the folder below which exports may be written and read.
+	Exchange string
 
 	Allowed []pulp.Algorithm // the digests that artifacts have
 
@@ -46,13 +49,13 @@ type World struct {
 	ahead *atomic.Int64 // how much later it is than the real clock says, in nanoseconds
 }
 
-type dirs struct{ media, temp, key string }
+type dirs struct{ media, temp, key, exchange string }
 
 // New makes a world on an empty database, in which all digests are allowed. It runs until the test ends.
 func New(tb testing.TB, d *db.DB, plugins ...plugin.Plugin) *World {
 	tb.Helper()
 	w := &World{
-		TB: tb, DB: d, Allowed: pulp.Algorithms[:], dirs: dirs{tb.TempDir(), tb.TempDir(), filepath.Join(tb.TempDir(), "key")}, ahead: &atomic.Int64{},
+		TB: tb, DB: d, Allowed: pulp.Algorithms[:], dirs: dirs{tb.TempDir(), tb.TempDir(), filepath.Join(tb.TempDir(), "key"), tb.TempDir()}, ahead: &atomic.Int64{},
 	}
 	ctx := tb.Context()
 	schemas := []db.Schema{schema.Core()}
@@ -108,7 +111,7 @@ func (w *World) assemble(plugins []plugin.Plugin) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.Media = w.dirs.media
+	w.Media, w.Exchange = w.dirs.media, w.dirs.exchange
 	if w.Blobs, err = blobfile.New(w.dirs.media, w.dirs.temp, w.Allowed); err != nil {
 		w.Fatal(err)
 	}
@@ -138,12 +141,23 @@ func (w *World) assemble(plugins []plugin.Plugin) {
 	host := plugin.Host{
 		DB: w.DB, API: w.API, Tasks: w.Tasks, Repos: w.Repos, Blobs: blob.Single{Store: w.Blobs}, Settings: &settings.Settings{MaxConcurrentContent: 25}, Now: w.Now, Log: log,
 	}
+	var formats []transfer.Format
+	versions := []transfer.Component{{Component: "core", Version: "3.95.0"}}
 	for _, p := range plugins {
 		parts := p.New(host)
+		formats = append(formats, parts.Transfer...)
+		versions = append(versions, transfer.Component{Component: p.Name, Version: p.Version})
 		w.API.Add(parts.Types...)
 		w.API.AddEndpoint(parts.Endpoints...)
 		w.Tasks.Register(parts.Tasks...)
 	}
+	exchange := transfer.New(transfer.Config{
+		DB: w.DB, API: w.API, Tasks: w.Tasks, Repos: w.Repos, Blobs: host.Blobs, Log: log, Now: w.Now,
+		ExportPaths: []string{w.Exchange}, ImportPaths: []string{w.Exchange}, Workers: 100, Versions: versions,
+	}, formats)
+	w.API.Add(exchange.Types()...)
+	w.API.AddEndpoint(exchange.Endpoint())
+	w.Tasks.Register(exchange.Kinds()...)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Tasks.Run(ctx) }()
