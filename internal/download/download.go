@@ -59,6 +59,8 @@ type Options struct {
 	RetryAfterCap time.Duration // how long a server's Retry-After is honoured at most; 0 means 1 minute
 	Secrets       []string      // texts that no error or log line may show, such as tokens that are part of URLs
 
+	SameOrigin bool // redirects to another host, port or scheme are errors
+
 	// AllowAddr is asked before each connection is made, after the name was resolved. An error refuses the address,
 	// and the download fails with it at once. With a proxy, the address is the proxy's.
 	AllowAddr func(netip.AddrPort) error

@@ -30,7 +30,7 @@ const (
 	Untrusted                    // only digests that are not allowed are known
 	TooLarge                     // larger than the request allows
 	Scheme                       // neither http, https nor file, or no URL at all
-	Redirects                    // too many
+	Redirects                    // too many, or one that is not followed
 	Encoding                     // a Content-Encoding that was not asked for
 	Local                        // a file:// URL that cannot be read
 	Forbidden                    // a file:// URL outside the import paths, or an address that policy refuses

@@ -189,6 +189,9 @@ func (c *Client) redirect(j *job, at *url.URL, resp *http.Response, hops int) (*
 	if err != nil || next.Scheme != "http" && next.Scheme != "https" || next.Hostname() == "" {
 		return nil, j.unsupported(c.hide(location))
 	}
+	if c.o.SameOrigin && !sameOrigin(at, next) {
+		return nil, j.fail(Redirects, fmt.Sprintf("0, message='Redirect to another server', url=%s", repr(c.hide(next.String()))), nil)
+	}
 	return next, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"granary/internal/db"
 	"granary/internal/guard"
 	"granary/internal/pulp"
+	"granary/internal/replica"
 	"granary/internal/repository"
 	"granary/internal/rest"
 	"granary/internal/settings"
@@ -51,4 +52,6 @@ type Parts struct {
 	Serving   map[string]content.Serving // how distributions are served, by pulp_type
 	Guards    map[string]guard.Check     // who passes content guards, by pulp_type
 	Transfer  []transfer.Format          // how repositories are exported and imported
+
+	Replicators []replica.Replicator // how distributions are copied from other servers
 }

@@ -591,7 +591,7 @@ func (e *Engine) Kinds() []task.Kind {
 			return t.erase(ctx, tx, v)
 		})
 	}
-	return []task.Kind{{Name: taskCreate, Run: run(create)}, {Name: taskUpdate, Run: run(update)}, {Name: taskDelete, Run: run(remove)}, {Name: TaskMultiDelete, Run: run(remove)}}
+	return []task.Kind{{Name: taskCreate, Run: run(create)}, {Name: taskUpdate, Run: run(update)}, {Name: taskDelete, Run: run(remove)}, {Name: TaskMultiDelete, Run: e.multiDelete(run(remove))}}
 }
 
 // A SetLabel is the body of set_label and its answer.

@@ -15,6 +15,8 @@ import (
 // maxQ is the most that a q expression may cost: 1 for each filter, each NOT and each group of ANDs or ORs.
 const maxQ = 8
 
+const msgComplex = "Filter expression exceeds allowed complexity."
+
 // whereQ makes the condition of a q expression:
 //
 //	expr = and { "OR" and } ; and = not { "AND" not } ; not = "NOT" not | "(" expr ")" | name "=" value
@@ -27,7 +29,7 @@ func whereQ(ctx context.Context, f *Filtering, expr string) (Cond, error) {
 		return Cond{}, errs.Field("q", err.Error())
 	}
 	if node.cost() > maxQ {
-		return Cond{}, errs.Field("q", "Filter expression exceeds allowed complexity.")
+		return Cond{}, errs.Field("q", msgComplex)
 	}
 	return node.where(ctx, f)
 }
@@ -71,17 +73,31 @@ func (n *qNode) where(ctx context.Context, f *Filtering) (Cond, error) {
 	return And(list...), nil
 }
 
-func (n *qNode) leaf(ctx context.Context, f *Filtering) (Cond, error) {
-	filter := f.Type.filters[n.name]
-	switch {
-	case n.name == "q":
-		return Cond{}, errs.Field("q", "You cannot use 'q' in complex filtering.")
-	case n.name == "ordering":
-		return Cond{}, errs.Field("q", "An ordering filter cannot be used in complex filtering.")
-	case filter == nil:
-		return Cond{}, errs.Field("q", "Filter '"+n.name+"' does not exist.")
+// wrongName says what is wrong with the names of an expression's filters; empty where nothing is.
+func (n *qNode) wrongName(t *Type, without ...string) string {
+	if n.op == "" {
+		switch {
+		case n.name == "q":
+			return "You cannot use 'q' in complex filtering."
+		case n.name == "ordering":
+			return "An ordering filter cannot be used in complex filtering."
+		case t.filters[n.name] == nil, slices.Contains(without, n.name):
+			return "Filter '" + n.name + "' does not exist."
+		}
 	}
-	c, err := filter.condition(ctx, f, n.value)
+	for _, a := range n.args {
+		if wrong := a.wrongName(t, without...); wrong != "" {
+			return wrong
+		}
+	}
+	return ""
+}
+
+func (n *qNode) leaf(ctx context.Context, f *Filtering) (Cond, error) {
+	if wrong := n.wrongName(f.Type); wrong != "" {
+		return Cond{}, errs.Field("q", wrong)
+	}
+	c, err := f.Type.filters[n.name].condition(ctx, f, n.value)
 	e, ok := errors.AsType[*errs.Error](err)
 	if !ok || e.Kind != errs.Invalid {
 		return c, err

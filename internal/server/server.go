@@ -244,12 +244,11 @@ func (s *Server) assemble(ctx context.Context) error {
 		DB: s.DB, Keys: s.Keys, Tasks: s.Tasks, Log: s.Log, Now: s.Now, APIRoot: set.APIRoot, Domains: set.DomainEnabled, Stage: s.Blobs.Stage, Auth: s.Access,
 		Unchallenged: !s.Access.Challenges(),
 	})
-	fetch := func(r pulp.Remote) (*download.Client, error) {
-		return download.New(r, download.Options{
-			UserAgent: "pulpcore/" + CoreVersion + " (Granary " + s.Version + ")", Allowed: set.AllowedContentChecksums, ImportPaths: set.AllowedImportPaths,
-			Log: s.Log, Now: s.Now,
-		})
+	downloads := download.Options{
+		UserAgent: "pulpcore/" + CoreVersion + " (Granary " + s.Version + ")", Allowed: set.AllowedContentChecksums, ImportPaths: set.AllowedImportPaths,
+		Log: s.Log, Now: s.Now,
 	}
+	fetch := func(r pulp.Remote) (*download.Client, error) { return download.New(r, downloads) }
 	s.Repos = repository.New(repository.Config{
 		DB: s.DB, API: s.API, Tasks: s.Tasks, Blobs: s.Blobs, Log: s.Log, Now: s.Now, Allowed: set.AllowedContentChecksums, ImportPaths: set.AllowedImportPaths,
 		UploadDir: set.ChunkedUploadDir, ContentOrigin: set.ContentOrigin, ContentPrefix: set.ContentPathPrefix, OrphanAge: set.OrphanProtectionTime,
@@ -263,6 +262,7 @@ func (s *Server) assemble(ctx context.Context) error {
 	serving := map[string]content.Serving{guard.ArtifactType: artifacts}
 	s.API.Add(s.Access.Types()...)
 	var formats []transfer.Format
+	replicas := s.replicas(downloads)
 	s.API.Add(s.Repos.Types()...)
 	s.API.Add(s.Guards.Types()...)
 	s.API.AddEndpoint(append(s.Repos.OrphanEndpoints(), s.Repos.RepairEndpoint(), s.Repos.ReclaimEndpoint())...)
@@ -280,6 +280,7 @@ func (s *Server) assemble(ctx context.Context) error {
 		s.API.AddEndpoint(parts.Endpoints...)
 		s.Tasks.Register(parts.Tasks...)
 		s.Signing.Add(parts.Signing...)
+		replicas.Add(parts.Replicators...)
 		for typ, how := range parts.Serving {
 			serving[typ] = how
 		}

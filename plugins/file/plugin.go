@@ -9,6 +9,7 @@ import (
 	"granary/internal/content"
 	"granary/internal/db"
 	"granary/internal/plugin"
+	"granary/internal/replica"
 	"granary/internal/repository"
 	"granary/internal/rest"
 	"granary/internal/task"
@@ -66,5 +67,9 @@ func (p *file) parts() plugin.Parts {
 		},
 		Serving:  map[string]content.Serving{pulpType: {FromPublication: true}},
 		Transfer: []transfer.Format{p.format()},
+
+		Replicators: []replica.Replicator{{
+			App: "file", Distribution: p.distributions.Type, Repository: p.repositories.Type, Remote: p.remotes.Type, Source: replicaSource, Sync: replicaSync,
+		}},
 	}
 }

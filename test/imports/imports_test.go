@@ -21,7 +21,7 @@ var layers = [][]string{
 	{"internal/download", "internal/task", "internal/storage"},
 	{"internal/rest"},
 	{"internal/access", "internal/repository"},
-	{"internal/pipeline", "internal/content", "internal/telemetry", "internal/guard", "internal/signing", "internal/transfer", "internal/diagnose"},
+	{"internal/pipeline", "internal/content", "internal/telemetry", "internal/guard", "internal/signing", "internal/transfer", "internal/replica", "internal/diagnose"},
 	{"internal/api"},
 	{"internal/plugin"},
 	{"plugins", "internal/openpgp"}, // which is built like a plugin
