@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -62,6 +63,29 @@ func (d *DB) Pending(ctx context.Context, schemas []Schema) ([]string, error) {
 				list = append(list, s.Component+" "+m.Source.Path)
 			}
 		}
+	}
+	return list, nil
+}
+
+// A Migration is one step of a component's.
+type Migration struct {
+	Name    string // as "0001_core"
+	Pending bool
+}
+
+// Migrations lists a component's migrations in their order.
+func (d *DB) Migrations(ctx context.Context, s Schema) ([]Migration, error) {
+	p, err := d.provider(s)
+	if err != nil {
+		return nil, fmt.Errorf("migrations of %s: %w", s.Component, err)
+	}
+	state, err := p.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("migrations of %s: %w", s.Component, err)
+	}
+	list := make([]Migration, len(state))
+	for i, m := range state {
+		list[i] = Migration{strings.TrimSuffix(m.Source.Path, ".sql"), m.State == goose.StatePending}
 	}
 	return list, nil
 }

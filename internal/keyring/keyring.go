@@ -81,3 +81,18 @@ func (k Keys) Decrypt(token string) (string, error) {
 	}
 	return string(msg), nil
 }
+
+// Newest says whether a token was made with the first key.
+func (k Keys) Newest(token string) bool {
+	return len(k) > 0 && fernet.VerifyAndDecrypt([]byte(token), 0, k[:1]) != nil
+}
+
+// Has says whether k decrypts what other's first key encrypts.
+func (k Keys) Has(other Keys) bool {
+	for _, key := range k {
+		if *key == *other[0] {
+			return true
+		}
+	}
+	return false
+}

@@ -122,7 +122,7 @@ func (e *Engine) multiDelete(one func(context.Context, *task.Job) (any, error)) 
 
 // A SealedColumn is a column whose values are encrypted.
 type SealedColumn struct {
-	Type   string // the PRN label of a type that has it
+	Model  string // the class of a type that has it, as clients know it
 	Field  string // as clients know it
 	Table  string // with the key in the column id
 	Column string
@@ -142,7 +142,7 @@ func (e *Engine) SealedColumns() []SealedColumn {
 				continue
 			}
 			seen[[2]string{table, f.Column}] = true
-			list = append(list, SealedColumn{Type: t.Label, Field: f.Name, Table: table, Column: f.Column})
+			list = append(list, SealedColumn{Model: t.Model, Field: f.Name, Table: table, Column: f.Column})
 		}
 	}
 	return list

@@ -124,9 +124,13 @@ func (s *Server) Manager(ctx context.Context, args []string, out io.Writer) erro
 // A managerRun carries one of the manager's commands out.
 type managerRun = func(ctx context.Context, s *Server, cmd *cobra.Command, args []string) error
 
+// An adder adds a command to the manager's. What one prints is what was asked for, and nothing else.
+type adder = func(use, short string, args cobra.PositionalArgs, run managerRun) *cobra.Command
+
 // ManagerCommands returns the manager's commands. open gives them the server to work on.
 func ManagerCommands(open func(ctx context.Context) (*Server, func() error, error)) *cobra.Command {
 	root := &cobra.Command{Use: "pulpcore-manager", Short: "Administer a server", SilenceUsage: true, SilenceErrors: true}
+	frameworkFlags(root)
 	add := func(use, short string, args cobra.PositionalArgs, run managerRun) *cobra.Command {
 		c := &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) (err error) {
 			s, done, err := open(cmd.Context())
@@ -155,6 +159,10 @@ func ManagerCommands(open func(ctx context.Context) (*Server, func() error, erro
 		return err
 	})
 	check.FParseErrWhitelist.UnknownFlags = true // as --deploy: all is checked always
+	keyCommands(add)
+	databaseCommands(add)
+	documentCommands(add)
+	noCommands(root)
 	return root
 }
 

@@ -157,6 +157,12 @@ func scan(rows *sql.Rows, extra ...any) (*Task, error) {
 
 func scanTask(rows *sql.Rows) (*Task, error) { return scan(rows) }
 
+// SealedTable and SealedColumn name the column of tasks that is encrypted: their arguments.
+const (
+	SealedTable  = "core_task"
+	SealedColumn = "args"
+)
+
 // chunk is the most values that one query takes at once.
 const chunk = 500
 
