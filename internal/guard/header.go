@@ -30,7 +30,7 @@ func (s *Service) defineHeader() rest.Typed[Header] {
 			if g.Filter == nil {
 				return nil
 			}
-			if _, err := jq.Compile(*g.Filter); err != nil {
+			if _, err := jq.CompileBounded(*g.Filter); err != nil {
 				return []string{"This is no jq filter: " + err.Error() + "."}
 			}
 			return nil
@@ -51,7 +51,7 @@ func (f filters) get(text string) (*jq.Filter, error) {
 	if filter, ok := f.cache.GetIfPresent(text); ok {
 		return filter, nil
 	}
-	filter, err := jq.Compile(text)
+	filter, err := jq.CompileBounded(text)
 	if err == nil {
 		f.cache.Set(text, filter)
 	}
