@@ -21,6 +21,7 @@ import (
 // Limits of what is read.
 const (
 	maxHeader = 64 << 10 // bytes of the header
+	maxCA     = 4 << 20  // bytes of a bundle's text, which is kept in memory
 	maxBundle = 1000     // certificates of a bundle
 	maxChain  = 10       // certificates from the client's to the root
 	maxTried  = 100      // signatures that one request may have checked

@@ -8,6 +8,7 @@ package certguard
 import (
 	"context"
 	"embed"
+	"fmt"
 	"log/slog"
 
 	"github.com/maypok86/otter/v2"
@@ -86,6 +87,9 @@ func (p *certguard) parts() plugin.Parts {
 }
 
 func checkCA(text string) []string {
+	if len(text) > maxCA {
+		return []string{fmt.Sprintf("Ensure this field has no more than %d characters.", maxCA)}
+	}
 	if err := checkBundle(text); err != nil {
 		return []string{"Must be PEM encoded X.509 certificate."}
 	}
