@@ -119,7 +119,7 @@ func TestWhoMayWhat(t *testing.T) {
 		{"GET", root + "task-schedules/", [5]int{401, 200, 200, 401, 401}},
 		{"GET", root + "domains/", [5]int{401, 200, 200, 401, 401}},
 		{"GET", root + "repositories/", [5]int{401, 200, 200, 401, 401}},
-		{"GET", upload, [5]int{401, 404, 200, 401, 401}},
+		{"GET", upload, [5]int{401, 403, 200, 401, 401}},
 		{"GET", root + "uploads/nope/", [5]int{401, 404, 404, 401, 401}},
 		{"GET", root + "uploads/?foo=1", [5]int{401, 400, 400, 401, 401}},
 		{"POST", root + "uploads/", [5]int{401, 403, 400, 401, 401}},
@@ -129,7 +129,7 @@ func TestWhoMayWhat(t *testing.T) {
 		{"OPTIONS", root + "uploads/", [5]int{401, 403, 403, 401, 401}},
 		{"GET", "/nope/", [5]int{404, 404, 404, 404, 404}},
 		{"GET", root + "uploads", [5]int{301, 301, 301, 301, 301}},
-		{"DELETE", upload, [5]int{401, 404, 204, 401, 401}},
+		{"DELETE", upload, [5]int{401, 403, 204, 401, 401}},
 	} {
 		for i, user := range users {
 			if a := w.send(request{method: tc.method, path: tc.path, user: user}); a.status != tc.want[i] {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -38,17 +39,17 @@ var environ = []string{
 
 // TestGranary puts every plan to a server and compares its answers with the recorded ones of the reference.
 func TestGranary(t *testing.T) {
-	t.Run("sqlite", func(t *testing.T) { granary(t) })
+	t.Run("sqlite", func(t *testing.T) { granary(t, func(*testing.T, string) []string { return nil }) })
 	t.Run("postgres", func(t *testing.T) {
 		if !*onPostgres {
 			t.Skip("asked for by -postgres")
 		}
-		granary(t, postgres(t)...)
+		granary(t, postgres)
 	})
 }
 
-// postgres are the settings of a database of the test's own.
-func postgres(t *testing.T) []string {
+// postgres makes a database for the server with that data folder, and returns the settings that name it.
+func postgres(t *testing.T, data string) []string {
 	u, err := url.Parse(dbtest.Postgres(t).DSN)
 	if err != nil {
 		t.Fatal(err)
@@ -62,14 +63,21 @@ func postgres(t *testing.T) []string {
 	if password != "" {
 		env = append(env, prefix+"PASSWORD='"+password+"'")
 	}
+	migrate := exec.Command(binary.Path(t), "migrate") //nolint:gosec // our own
+	migrate.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "GRANARY_DATA=" + data, "PULP_DEFAULT_ADMIN_PASSWORD=" + binary.Password}, env...)
+	if out, err := migrate.CombinedOutput(); err != nil {
+		t.Fatalf("migrate: %v\n%s", err, out)
+	}
 	return env
 }
 
-func granary(t *testing.T, database ...string) {
+// granary asks a server without domains and one with them. database gives the settings of each one's database.
+func granary(t *testing.T, database func(t *testing.T, data string) []string) {
 	plans := load(t)
 	t.Run("one domain", func(t *testing.T) {
 		t.Parallel()
-		server := binary.Start(t, t.TempDir(), append(slices.Clone(environ), database...)...)
+		data := t.TempDir()
+		server := binary.Start(t, data, slices.Concat(environ, database(t, data))...)
 		var asked operations
 		a := &Asker{URL: server.URL, User: administrator, Apps: Apps(plans), Asked: asked.add}
 		compareAll(t, a, plans, true)
@@ -79,10 +87,8 @@ func granary(t *testing.T, database ...string) {
 	})
 	t.Run("domains", func(t *testing.T) {
 		t.Parallel()
-		if database != nil {
-			database = postgres(t)
-		}
-		server := binary.Start(t, t.TempDir(), append(slices.Concat(environ, database), "PULP_DOMAIN_ENABLED=true")...)
+		data := t.TempDir()
+		server := binary.Start(t, data, slices.Concat(environ, database(t, data), []string{"PULP_DOMAIN_ENABLED=true"})...)
 		compareAll(t, &Asker{URL: server.URL, User: administrator, Domains: true, Apps: Apps(plans)}, plans, true)
 	})
 }
