@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -608,6 +609,75 @@ func TestLinkedFolder(t *testing.T) {
 		for _, path := range []string{"/etc", w.dir + "x", filepath.Join(w.dir, "out", "etc"), "relative"} {
 			w.Refused("POST", root+exporters, object{"name": "e", "path": path, "repositories": []string{}}, fmt.Sprintf(`{"path":["Path '%s' is not an allowed export path"]}`, path))
 			w.Refused("POST", repositorytest.Href(w.importer(nil))+"imports/", object{"path": path}, fmt.Sprintf(`{"path":["path '%s' is not an allowed import path"]}`, path))
+		}
+	})
+}
+
+// A reference is a running Pulp on this machine.
+type reference struct {
+	*testing.T
+	url string
+}
+
+func (r *reference) do(method, path string, body any, want int) object {
+	r.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		r.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(r.Context(), method, r.url+path, bytes.NewReader(text))
+	if err != nil {
+		r.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.SetBasicAuth("admin", "password")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+	o := object{}
+	if text, err = io.ReadAll(resp.Body); err != nil || resp.StatusCode != want || len(text) > 0 && json.Unmarshal(text, &o) != nil {
+		r.Fatalf("%s %s = %d %s %v, want %d", method, path, resp.StatusCode, text, err, want)
+	}
+	return o
+}
+
+// TestToPulp lets a running Pulp read what is written here.
+func TestToPulp(t *testing.T) {
+	p := &reference{t, os.Getenv("REFERENCE_URL")}
+	if p.url == "" {
+		t.Skip("REFERENCE_URL names no Pulp")
+	}
+	lite(t, func(w *world) {
+		name := "transfer-" + pulp.NewID().String() + "/ü"
+		repo := w.repository(name, "x", "dir/y", "dir/z")
+		_, toc, _ := w.export(w.exporter(repo), object{"chunk_size": "2KB"})
+		importer := repositorytest.Href(p.do("POST", root+importers, object{"name": name}, http.StatusCreated))
+		defer p.do("DELETE", importer, nil, http.StatusNoContent)
+		group := p.do("POST", importer+"imports/", object{"toc": toc, "create_repositories": true}, http.StatusAccepted)["task_group"].(string)
+		for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+			g := p.do("GET", group, nil, http.StatusOK)
+			if g["failed"] != 0.0 || time.Now().After(end) {
+				t.Fatalf("import: %v", g)
+			}
+			if g["completed"] == 2.0 {
+				break
+			}
+		}
+		found := p.do("GET", root+repositories+"?"+url.Values{"name": {name}}.Encode(), nil, http.StatusOK)["results"].([]any)
+		if len(found) != 1 {
+			t.Fatalf("repositories: %v", found)
+		}
+		there := found[0].(object)
+		defer p.do("DELETE", repositorytest.Href(there), nil, http.StatusAccepted)
+		got := []string{}
+		for _, o := range p.do("GET", root+contents+"?repository_version="+there["latest_version_href"].(string), nil, http.StatusOK)["results"].([]any) {
+			got = append(got, fmt.Sprint(o.(object)["relative_path"], " ", o.(object)["sha256"]))
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(w.files(repo), got); diff != "" {
+			t.Errorf("files (-want +got):\n%s", diff)
 		}
 	})
 }
