@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"granary/internal/db/postgres"
 	"granary/internal/db/sqlite"
@@ -45,13 +46,14 @@ type Querier interface {
 
 // A DB is an open database.
 type DB struct {
-	engine Engine
-	dsn    string
-	read   *sql.DB
-	lite   *sqlite.Pool
-	writer *writer
-	stmts  sync.Map // query text -> *sql.Stmt, on SQLite, where parsing costs more than most queries
-	bus    bus
+	engine   Engine
+	dsn      string
+	read     *sql.DB
+	lite     *sqlite.Pool
+	writer   *writer
+	stmts    sync.Map     // query text -> *sql.Stmt, on SQLite, where parsing costs more than most queries
+	prepared atomic.Int64 // how many these are
+	bus      bus
 
 	stripes stripes       // of [DB.Hold] on SQLite
 	holds   chan struct{} // a token for each connection that [DB.Hold] occupies
@@ -107,6 +109,13 @@ func (d *DB) Query(ctx context.Context, query string, args ...any) (*sql.Rows, e
 	if err != nil {
 		return nil, err
 	}
+	if s == nil {
+		rows, err := d.read.QueryContext(ctx, query, args...)
+		if err != nil {
+			return nil, fmt.Errorf("%w in %s", err, query)
+		}
+		return rows, nil
+	}
 	return s.QueryContext(ctx, args...)
 }
 
@@ -118,9 +127,14 @@ func (d *DB) QueryRow(ctx context.Context, query string, args ...any) *Row {
 
 const maxStmts = 400 // filters make queries without end; the common ones come early and stay
 
+// stmt returns a prepared statement; nil for a query that is one too many. None is closed while the database is open: others may be about
+// to use it.
 func (d *DB) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
 	if s, ok := d.stmts.Load(query); ok {
 		return s.(*sql.Stmt), nil
+	}
+	if d.prepared.Load() >= maxStmts {
+		return nil, nil
 	}
 	s, err := d.read.PrepareContext(ctx, query)
 	if err != nil {
@@ -130,15 +144,7 @@ func (d *DB) stmt(ctx context.Context, query string) (*sql.Stmt, error) {
 		_ = s.Close()
 		return other.(*sql.Stmt), nil
 	}
-	n := 0
-	d.stmts.Range(func(k, v any) bool {
-		if n++; n > maxStmts && k != query {
-			if d.stmts.CompareAndDelete(k, v) {
-				_ = v.(*sql.Stmt).Close()
-			}
-		}
-		return true
-	})
+	d.prepared.Add(1)
 	return s, nil
 }
 

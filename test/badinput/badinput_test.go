@@ -297,6 +297,10 @@ func (s *target) fields(t *testing.T, e endpoint) {
 		if isTolerated(e.id, field, what) {
 			return
 		}
+		// the document that Pulp has, and ours after it, describes these two by the fields of an upload
+		if field == "size" && (e.id == "uploads_add_role" || e.id == "uploads_remove_role") {
+			return
+		}
 		body := s.contract.minimal(e)
 		body[field] = value
 		text, err := json.Marshal(body)

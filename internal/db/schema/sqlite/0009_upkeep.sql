@@ -31,6 +31,7 @@ CREATE INDEX core_vulnerabilityreport_versions_version ON core_vulnerabilityrepo
 -- Pull-through looks for what it knows of a remote by its URL.
 CREATE INDEX core_remoteartifact_url ON core_remoteartifact (remote, url);
 DROP INDEX core_remoteartifact_remote;
+ANALYZE core_profileartifact; -- makes the table below where it is not there
 DELETE FROM sqlite_stat1 WHERE idx IN ('core_remoteartifact_remote', 'core_remoteartifact_url');
 INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
     ('core_remoteartifact', 'core_remoteartifact_url', '1000000 1000 1'),
