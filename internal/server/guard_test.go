@@ -202,11 +202,9 @@ func TestGuards(t *testing.T) {
 		for _, bad := range []string{`{"org":{"id":7}}`, `{"org":"7"}`, `{}`, `[]`, `{"org":`, `"7"`} {
 			h.refused(at, "Access denied.", "X-Key", b64(bad))
 		}
-		for _, endless := range []string{"def f: f; f", "empty", `"x" * 1e9`, "env.HOME"} {
-			h.as("admin", "PATCH", header, map[string]any{"jq_filter": endless}, 200)
-			h.refused(at, "Access denied.", "X-Key", b64("{}"))
-		}
-		for _, bad := range []string{".[", "nope", "last(repeat(1))", "input", "import \"a\" as a; .", strings.Repeat(".a|", 3000) + "."} {
+		h.as("admin", "PATCH", header, map[string]any{"jq_filter": "empty"}, 200)
+		h.refused(at, "Access denied.", "X-Key", b64("{}"))
+		for _, bad := range []string{".[", "nope", "last(repeat(1))", "def f: f; f", `"x" * 1e9`, "env.HOME", "input", "import \"a\" as a; .", strings.Repeat(".a|", 3000) + "."} {
 			h.as("admin", "PATCH", header, map[string]any{"jq_filter": bad}, 400)
 		}
 		h.as("admin", "PATCH", header, map[string]any{"jq_filter": nil, "header_value": "yes"}, 200)
