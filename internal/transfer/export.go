@@ -281,9 +281,6 @@ func orEmpty(s *string) string {
 	return *s
 }
 
-// artifactColumns are what an export tells of an artifact, in this order.
-var artifactColumns = []string{"file", "size", "md5", "sha1", "sha224", "sha256", "sha384", "sha512", "pulp_domain"}
-
 // listArtifacts spools the rows of the artifacts that are new in the versions, and counts them.
 func (w *exporting) listArtifacts(ctx context.Context) (_ *os.File, count int64, err error) {
 	f, err := w.spool(func(emit func(row) error) error {
