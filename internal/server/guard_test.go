@@ -68,7 +68,9 @@ func begin(t *testing.T, cfg db.Config, environ ...string) *house {
 		t.Fatal(err)
 	}
 	ready, done := make(chan string, 1), make(chan error, 1)
-	go func() { done <- h.Server.Run(ctx, server.Addresses{Main: "127.0.0.1:0"}, func(addr string) { ready <- addr }) }()
+	go func() {
+		done <- h.Server.Run(ctx, server.Addresses{Main: "127.0.0.1:0"}, func(addr string) { ready <- addr })
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := errors.Join(<-done, h.Close()); err != nil {
