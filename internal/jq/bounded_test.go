@@ -10,18 +10,18 @@ import (
 func TestCompileBounded(t *testing.T) {
 	const document = `{"identity": {"org_id": "1", "user": {"username": "Ann"}, "groups": ["a", "b"]}, "n": [3, 4]}`
 	for filter, want := range map[string]string{
-		`.identity.org_id`:               "1",
-		`.["identity"]["user"].username`: "Ann",
-		`.identity.groups[-1]`:           "b",
-		`.identity.groups[0:1][]`:        "a",
-		`.missing // .identity.org_id`:   "1",
+		`.identity.org_id`:                                              "1",
+		`.["identity"]["user"].username`:                                "Ann",
+		`.identity.groups[-1]`:                                          "b",
+		`.identity.groups[0:1][]`:                                       "a",
+		`.missing // .identity.org_id`:                                  "1",
 		`.identity | .org_id + "/" + (.user.username | ascii_downcase)`: "1/ann",
-		`"\(.identity.org_id):x"`:                                                              "1:x",
-		`.identity.groups | join(",")`:                                                         "a,b",
-		`if .identity.groups | any(. == "b") then "yes" else "no" end`:                         "yes",
-		`.identity.groups[] | select(test("^b$"))`:                                             "b",
+		`"\(.identity.org_id):x"`:                                       "1:x",
+		`.identity.groups | join(",")`:                                  "a,b",
+		`if .identity.groups | any(. == "b") then "yes" else "no" end`:  "yes",
+		`.identity.groups[] | select(test("^b$"))`:                      "b",
 		`select(.identity | has("org_id") and (.user.username | startswith("A"))) | .n | type`: "array",
-		`try error catch "caught"`:                                                             "caught",
+		`try error catch "caught"`: "caught",
 	} {
 		f, err := CompileBounded(filter)
 		if err != nil {
